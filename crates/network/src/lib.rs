@@ -1,1 +1,53 @@
-//! See docs.
+//! Who can talk to whom: networks, addresses, published ports, name files.
+//!
+//! This crate knows links, addresses, routes, firewall elements and the two
+//! text files a resolver reads. It never knows what a container is beyond an
+//! opaque id, never touches processes, images or mounts, and never runs an
+//! external program: everything goes through `budu_sys::netlink` and
+//! `budu_sys::nft`.
+//!
+//! - [`Networks`]: the door. [`attach`](Networks::attach) gives a container a
+//!   network namespace that is wired, addressed and published;
+//!   [`detach`](Networks::detach) takes it back; after a daemon restart
+//!   [`adopt`](Networks::adopt) takes over what still runs and
+//!   [`reclaim`](Networks::reclaim) removes what nobody owns.
+//! - [`Endpoint`]: the place of one container in one network, as plain data
+//!   that the caller stores.
+//! - [`PortRequest`] and [`PublishedPort`]: the wish and the outcome of `-p`.
+//! - [`files`]: contents of `/etc/hosts` and `/etc/resolv.conf`.
+//!
+//! Published ports are elements of nf_tables maps, so that adding or removing
+//! one costs a single netlink message whatever the number of containers; see
+//! `docs/decisions/0005-firewall-as-data.md`.
+//!
+//! ```no_run
+//! use budu_network::{AttachRequest, Config, Mode, Networks};
+//! let networks = Networks::open(Config::default())?;
+//! let attachment = networks.attach(&AttachRequest {
+//!     container: "f00d".repeat(16),
+//!     name: "web".into(),
+//!     mode: Mode::Bridge,
+//!     ..AttachRequest::default()
+//! })?;
+//! println!("{:?}", attachment.endpoint.ip);
+//! networks.detach(&attachment.endpoint.container)?;
+//! # Ok::<(), budu_network::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod endpoint;
+mod error;
+pub mod files;
+mod mac;
+mod network;
+mod networks;
+mod port;
+
+pub use config::Config;
+pub use endpoint::{AttachRequest, Attachment, Endpoint, Mode};
+pub use error::Error;
+pub use mac::Mac;
+pub use network::Network;
+pub use networks::Networks;
+pub use port::{HostPort, PortRequest, Protocol, PublishedPort};

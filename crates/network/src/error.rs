@@ -1,0 +1,211 @@
+//! What can go wrong in a network.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use budu_spec::{Classified, ErrorClass};
+
+use crate::Protocol;
+
+/// Why a network request failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No network has this name or id.
+    #[error("network {name} not found")]
+    NetworkNotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// Several networks match an id prefix.
+    #[error("network {name} is ambiguous (several matches found)")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+    },
+    /// The default bridge is switched off (`--bridge none`).
+    #[error("the default bridge network is disabled on this daemon (--bridge none)")]
+    BridgeDisabled,
+    /// A link of that name exists and is no bridge.
+    #[error("cannot use {name} as bridge: a link of that name exists and is no bridge")]
+    NotABridge {
+        /// Name of the link.
+        name: String,
+    },
+    /// A name the kernel would refuse for a link.
+    #[error("invalid bridge name {name:?}: 1 to 15 letters, digits, '_', '-' or '.'")]
+    BridgeName {
+        /// The refused name.
+        name: String,
+    },
+    /// `bip` leaves no room for a container.
+    #[error("invalid bridge address {bip}: it must be a host address in a network of at most /30")]
+    BridgeAddress {
+        /// The refused address.
+        bip: ipnet::Ipv4Net,
+    },
+    /// Every local pool overlaps a route of the host.
+    #[error(
+        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network: set one with --bip"
+    )]
+    NoPool,
+    /// Every address of the network is taken.
+    #[error("no available IPv4 addresses on network {network} ({subnet})")]
+    Exhausted {
+        /// Name of the network.
+        network: String,
+        /// Its range.
+        subnet: ipnet::Ipv4Net,
+    },
+    /// The requested address is in use.
+    #[error("address {ip} is already in use on network {network}")]
+    AddressInUse {
+        /// The address.
+        ip: Ipv4Addr,
+        /// Name of the network.
+        network: String,
+    },
+    /// The requested address cannot be given out on this network.
+    #[error("address {ip} is not assignable on network {network} ({subnet})")]
+    AddressOutside {
+        /// The address.
+        ip: Ipv4Addr,
+        /// Name of the network.
+        network: String,
+        /// Its range.
+        subnet: ipnet::Ipv4Net,
+    },
+    /// The container has an endpoint already.
+    #[error("container {container} is already attached to a network")]
+    Attached {
+        /// Id of the container.
+        container: String,
+    },
+    /// Publishing the ports of an endpoint failed.
+    #[error(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {name} ({endpoint_id}): {source}"
+    )]
+    Publish {
+        /// Name of the container.
+        name: String,
+        /// Id of the endpoint.
+        endpoint_id: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Somebody else on the host has the port.
+    #[error("failed to bind host port {ip}:{port}/{protocol}: {}", describe(.source))]
+    BindPort {
+        /// Host address.
+        ip: Ipv4Addr,
+        /// Host port.
+        port: u16,
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another container of this daemon has the port.
+    #[error("Bind for {ip}:{port} failed: port is already allocated")]
+    PortAllocated {
+        /// Host address.
+        ip: Ipv4Addr,
+        /// Host port.
+        port: u16,
+    },
+    /// Every port of a range is taken.
+    #[error("all ports are allocated: no free {protocol} port in {first}-{last} on {ip}")]
+    PortsExhausted {
+        /// Host address.
+        ip: Ipv4Addr,
+        /// First port of the range.
+        first: u16,
+        /// Last port of the range.
+        last: u16,
+        /// Transport protocol.
+        protocol: Protocol,
+    },
+    /// Publishing on this address is not available.
+    #[error("publishing on IPv6 address {ip} is not available yet: use an IPv4 address")]
+    Ipv6Publish {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// Unknown transport protocol.
+    #[error("invalid protocol {text:?}: use tcp, udp or sctp")]
+    Protocol {
+        /// The refused text.
+        text: String,
+    },
+    /// Malformed hardware address.
+    #[error("invalid MAC address {text:?}")]
+    MacAddress {
+        /// The refused text.
+        text: String,
+    },
+    /// A sysctl that is not the namespace's own, or a malformed one.
+    #[error("sysctl {name:?} cannot be set in a container's network namespace: {why}")]
+    Sysctl {
+        /// Name as given.
+        name: String,
+        /// Why it was refused.
+        why: String,
+    },
+    /// A kernel feature is missing.
+    #[error("this kernel has no {feature}: {hint}")]
+    Feature {
+        /// Name of the feature.
+        feature: &'static str,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The kernel refused a step.
+    #[error("cannot {step}: {source}")]
+    Kernel {
+        /// What was tried, on what.
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The kernel's words without Rust's `(os error N)`, in lower case as in the
+/// C library's messages that scripts match.
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "address already in use".into(),
+        io::ErrorKind::AddrNotAvailable => "cannot assign requested address".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Error::NetworkNotFound { .. } => ErrorClass::NotFound,
+            Error::Ambiguous { .. }
+            | Error::BridgeName { .. }
+            | Error::BridgeAddress { .. }
+            | Error::AddressOutside { .. }
+            | Error::Protocol { .. }
+            | Error::MacAddress { .. }
+            | Error::Sysctl { .. } => ErrorClass::InvalidArgument,
+            Error::BridgeDisabled => ErrorClass::NotFound,
+            Error::Attached { .. } | Error::AddressInUse { .. } => ErrorClass::Conflict,
+            Error::Ipv6Publish { .. } => ErrorClass::NotImplemented,
+            Error::Publish { source, .. } => match source.class() {
+                ErrorClass::NotImplemented => ErrorClass::NotImplemented,
+                _ => ErrorClass::Internal,
+            },
+            Error::NotABridge { .. }
+            | Error::NoPool
+            | Error::Exhausted { .. }
+            | Error::BindPort { .. }
+            | Error::PortAllocated { .. }
+            | Error::PortsExhausted { .. }
+            | Error::Feature { .. }
+            | Error::Kernel { .. } => ErrorClass::Internal,
+        }
+    }
+}
