@@ -1,1 +1,21 @@
-//! See docs.
+//! One OCI container: planned, created, started, entered, signalled, ended.
+//!
+//! The engine describes a container as an OCI `config.json` in memory,
+//! [`compile`]s it into a [`plan::Plan`] (pure), asks the [`Launcher`] for a
+//! shim and talks to that shim in [`protocol`] frames. The shim owns standard
+//! streams, log file and exit status for as long as the container lives, with
+//! or without a daemon. This crate never hears of images, networks or users'
+//! names for containers.
+//!
+//! - [`Launcher`]: the daemon's hold on the small process shims are forked from.
+//! - [`compile`]: `config.json` → plan; `defaults`: Docker's default profile.
+//! - `shim`, `init`: what runs in the forked processes.
+#![forbid(unsafe_code)]
+
+pub mod compile;
+pub mod defaults;
+mod launcher;
+pub mod plan;
+pub mod protocol;
+
+pub use launcher::Launcher;
