@@ -1,0 +1,391 @@
+//! Processes: clone3(2), execve(2), pidfds, signals, descriptors.
+//!
+//! Copying a process that has several threads leaves the copy with locks that
+//! nobody will ever release. Functions that copy therefore want a
+//! [`SingleThreaded`] token, which only a process with one thread can mint.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
+
+/// Proof that this process has exactly one thread. It cannot leave the thread
+/// that minted it.
+#[derive(Debug)]
+pub struct SingleThreaded(PhantomData<*const ()>);
+
+impl SingleThreaded {
+    /// Counts the threads of this process.
+    ///
+    /// # Errors
+    /// When there are others, or /proc is not there to be asked.
+    pub fn check() -> io::Result<SingleThreaded> {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(SingleThreaded(PhantomData)),
+            n => Err(io::Error::other(format!("this process has {n} threads; only a single-threaded one may be copied"))),
+        }
+    }
+}
+
+/// How to copy this process.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CloneArgs<'a> {
+    /// CLONE_NEW* bits, clone(2).
+    pub namespaces: u64,
+    /// Directory of the cgroup (version 2) the copy starts in.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Which side of the copy this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The caller, with the copy's process id and pidfd.
+    Parent {
+        /// Process id.
+        pid: Pid,
+        /// pidfd, close-on-exec.
+        pidfd: OwnedFd,
+    },
+    /// The copy.
+    Child,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct RawCloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Copies this process with clone3(2), like fork(2) with new namespaces.
+///
+/// # Errors
+/// What clone3(2) says: `EPERM` without privilege, `ENOSPC` when namespaces
+/// are used up, `EBUSY` when the cgroup forbids processes.
+pub fn clone3(_token: &SingleThreaded, args: CloneArgs<'_>) -> io::Result<Side> {
+    let mut pidfd: RawFd = -1;
+    let mut raw = RawCloneArgs {
+        flags: args.namespaces | CLONE_PIDFD,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..RawCloneArgs::default()
+    };
+    if let Some(cgroup) = args.cgroup {
+        raw.flags |= CLONE_INTO_CGROUP;
+        raw.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: the token proves that there is one thread, so the copy has no
+    // lock held by a thread it lacks; no stack is given, so the copy continues
+    // on a copy of ours; `raw` and `pidfd` outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const raw, size_of::<RawCloneArgs>()) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => {
+            let pid = Pid::from_raw(pid as i32).expect("clone3 returns a positive id");
+            // SAFETY: the kernel has just put a descriptor there that nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// Replaces this process's program. Returns only when that failed.
+pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end in a null pointer and point to C strings that outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Replaces this process's program by the file a descriptor refers to.
+pub fn exec_fd(file: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let (argv, envp) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end in a null pointer and point to C strings that
+    // outlive the call; the path is an empty C string, which AT_EMPTY_PATH allows.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Ends this process at once: no destructors, no buffers flushed. What a
+/// copied process must use instead of returning into its parent's code.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// Marks every descriptor from `first` on close-on-exec, close_range(2).
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing; it only sets flags.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Duplicates `from` onto the descriptor number `to` (0, 1 or 2), dup3(2).
+///
+/// # Panics
+/// If `to` is not a standard stream: any other number may belong to somebody.
+pub fn replace_standard_stream(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
+    assert!((0..=2).contains(&to), "only standard streams may be replaced");
+    // SAFETY: numbers 0 to 2 are owned by no Rust object in our processes.
+    if unsafe { libc::dup2(from.as_raw_fd(), to) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes a descriptor this process inherited under a known number our own.
+///
+/// # Errors
+/// `EBADF` when there is no such descriptor.
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD changes nothing.
+    if number <= 2 || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, above the standard streams, and called once at start
+    // for a number that the parent process announced as ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A set of signals, signal(7).
+#[derive(Clone, Copy)]
+pub struct SignalSet(libc::sigset_t);
+
+impl std::fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SignalSet")
+    }
+}
+
+impl SignalSet {
+    /// Every signal.
+    pub fn all() -> SignalSet {
+        // SAFETY: sigfillset initialises the whole set.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigfillset(&mut set);
+            SignalSet(set)
+        }
+    }
+
+    /// These signals; numbers the system does not know are left out.
+    pub fn of(signals: &[i32]) -> SignalSet {
+        // SAFETY: sigemptyset initialises the whole set; sigaddset checks its number.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for &signal in signals {
+                libc::sigaddset(&mut set, signal);
+            }
+            SignalSet(set)
+        }
+    }
+
+    /// Blocks these and no others for this thread.
+    pub fn block(&self) {
+        // SAFETY: the set is initialised; the old mask is not wanted.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+
+    /// Opens a signalfd(2) for these signals; they should be blocked.
+    pub fn open(&self) -> io::Result<OwnedFd> {
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, &self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        if fd == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, owned by nobody.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+/// Reads one signal number from a signalfd; `None` when there is none.
+pub fn read_signal(signalfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let mut info = [0u8; 128];
+    match rustix::io::read(signalfd, &mut info) {
+        Ok(128) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+        Ok(_) => Ok(None),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Unblocks all signals and gives the ones that our own processes ignore or
+/// handle (SIGPIPE, SIGCHLD) their default action, as a program expects.
+pub fn default_signals() {
+    set_action(libc::SIGPIPE, libc::SIG_DFL);
+    set_action(libc::SIGCHLD, libc::SIG_DFL);
+    SignalSet::of(&[]).block();
+}
+
+/// Lets the kernel reap this process's children by itself.
+pub fn ignore_children() {
+    set_action(libc::SIGCHLD, libc::SIG_IGN);
+}
+
+/// Gives SIGCHLD its default action, so that children wait to be reaped.
+pub fn keep_children() {
+    set_action(libc::SIGCHLD, libc::SIG_DFL);
+}
+
+fn set_action(signal: i32, action: libc::sighandler_t) {
+    // SAFETY: SIG_DFL and SIG_IGN run no code of ours in signal context.
+    unsafe { libc::signal(signal, action) };
+}
+
+/// Sends a signal to the process a pidfd refers to; real-time signals included.
+pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointer is passed but the null siginfo, which the kernel then fills in itself.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a signal to a process by id. Only for processes that cannot have
+/// been reaped: our own children.
+pub fn signal_child(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: kill has no memory preconditions.
+    if unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With an exit status.
+    Exited(i32),
+    /// By a signal.
+    Signaled(i32),
+}
+
+impl Ended {
+    /// The shell's convention: the status, or 128 + signal.
+    pub fn code(self) -> i32 {
+        match self {
+            Ended::Exited(status) => status,
+            Ended::Signaled(signal) => 128 + signal,
+        }
+    }
+
+    fn from_status(status: &WaitIdStatus) -> Option<Ended> {
+        status.exit_status().map(Ended::Exited).or_else(|| status.terminating_signal().map(Ended::Signaled))
+    }
+}
+
+/// Reaps a child by pidfd. `None` when it has not ended and `block` is false.
+pub fn reap(pidfd: BorrowedFd<'_>, block: bool) -> io::Result<Option<Ended>> {
+    let mut options = WaitIdOptions::EXITED;
+    if !block {
+        options |= WaitIdOptions::NOHANG;
+    }
+    loop {
+        match rustix::process::waitid(rustix::process::WaitId::PidFd(pidfd), options) {
+            Ok(Some(status)) => return Ok(Ended::from_status(&status)),
+            Ok(None) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Reaps any child that has ended; `None` when none has.
+///
+/// # Errors
+/// `ECHILD` when there is no child left.
+pub fn reap_any() -> io::Result<Option<(Pid, Ended)>> {
+    let mut status = 0;
+    // SAFETY: the status is a local integer.
+    match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => {
+            let pid = Pid::from_raw(pid).expect("waitpid returns a positive id");
+            let ended = if libc::WIFSIGNALED(status) {
+                Ended::Signaled(libc::WTERMSIG(status))
+            } else {
+                Ended::Exited(libc::WEXITSTATUS(status))
+            };
+            Ok(Some((pid, ended)))
+        }
+    }
+}
+
+/// Gives this process a session keyring of its own, keyctl(2), so that it
+/// does not possess the keys of whoever started it. Kernels without keyrings
+/// are left as they are.
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_ulong = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0usize) };
+    match result {
+        -1 => match io::Error::last_os_error() {
+            e if matches!(e.raw_os_error(), Some(libc::ENOSYS)) => Ok(()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Leaves the namespaces named by CLONE_NEW* bits, unshare(2).
+pub fn unshare(_token: &SingleThreaded, namespaces: i32) -> io::Result<()> {
+    // SAFETY: with one thread, nobody relies on what is left behind; CLONE_FILES
+    // and CLONE_VM are not namespace bits and not passed by our callers.
+    if unsafe { libc::unshare(namespaces) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Joins namespaces: of the process a pidfd refers to (several bits), or the
+/// one a namespace file refers to (0 or its own bit), setns(2).
+pub fn setns(fd: BorrowedFd<'_>, namespaces: i32) -> io::Result<()> {
+    // SAFETY: setns has no memory preconditions; it affects this thread alone.
+    if unsafe { libc::setns(fd.as_raw_fd(), namespaces) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets a resource limit of this process, prlimit(2). `u64::MAX` is unlimited.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the limit outlives the call; the old one is not wanted.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null::<u8>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes this process unreadable to others through /proc until it executes
+/// another program, PR_SET_DUMPABLE.
+pub fn hide() {
+    // SAFETY: prctl with these arguments touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+}
+
+/// Sets this process's NIS domain name in its UTS namespace, setdomainname(2).
+pub fn set_domain_name(name: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length describe one slice.
+    if unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
