@@ -62,8 +62,8 @@ impl Response {
 impl Connection {
     /// Connects to the unix socket at `path`; every read gives up after 60 s.
     pub fn open(path: &Path) -> Result<Connection> {
-        let stream = UnixStream::connect(path)
-            .with_context(|| format!("connect to {}", path.display()))?;
+        let stream =
+            UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         Ok(Connection { stream: BufReader::new(stream) })
     }

@@ -22,24 +22,24 @@
 
 mod cache;
 mod cage;
-//T mod census;
-//T mod engine;
-//T mod faulty;
+mod census;
+mod engine;
+mod faulty;
 pub mod http;
-//T pub mod images;
-//T pub mod oci;
-//T pub mod peers;
+pub mod images;
+pub mod oci;
+pub mod peers;
 mod program;
-//T mod registry;
-//T pub mod suite;
-//T mod terminal;
+mod registry;
+pub mod suite;
+mod terminal;
 pub mod wait;
 
 pub use cache::cache_dir;
 pub use cage::{Cage, Mount, World, enter_if_caged};
-//T pub use census::Census;
-//T pub use engine::{Backend, Client, ClientHandle, Engine, Options};
-//T pub use faulty::{Fault, FaultyRegistry};
+pub use census::Census;
+pub use engine::{Backend, Client, ClientHandle, Engine, HOST, NEIGHBOUR, Options};
+pub use faulty::{Fault, FaultyRegistry};
 pub use program::{Output, program};
-//T pub use registry::Registry;
-//T pub use terminal::Terminal;
+pub use registry::Registry;
+pub use terminal::Terminal;

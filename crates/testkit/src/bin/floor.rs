@@ -35,7 +35,9 @@ fn main() {
     let pid = Pid::from_raw(child).unwrap_or_else(|| usage());
     let status = check("wait", waitpid(Some(pid), WaitOptions::empty()).map_err(Into::into));
     let _ = std::fs::remove_dir_all(&dir);
-    std::process::exit(status.and_then(|(_, status): (Pid, WaitStatus)| status.exit_status()).unwrap_or(125));
+    std::process::exit(
+        status.and_then(|(_, status): (Pid, WaitStatus)| status.exit_status()).unwrap_or(125),
+    );
 }
 
 fn usage() -> ! {
@@ -63,7 +65,8 @@ fn clone3() -> std::io::Result<i32> {
     args.flags = u64::from(flags.unsigned_abs());
     args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
     // SAFETY: without CLONE_VM this is a fork; the process is single-threaded.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     if pid < 0 { Err(std::io::Error::last_os_error()) } else { Ok(i32::try_from(pid).unwrap_or(0)) }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, pivot_root, wait};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use super::{Mount, Report, Spawn, World, fence};
 
@@ -36,8 +36,16 @@ fn tell(report: &Report) {
 fn live(world: &str, cgroup: &str) -> Result<()> {
     let world: World = serde_json::from_str(world)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let network = match world.network_of {
+        Some(pid) => {
+            let file = fs::File::open(format!("/proc/{pid}/ns/net"))?;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            UnshareFlags::empty()
+        }
+        None => UnshareFlags::NEWNET,
+    };
     // SAFETY: this process is single-threaded, so no other thread loses its view.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::NEWNET) }
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | network) }
         .context("make namespaces (root is needed)")?;
     fence::privatise()?;
     fence::enter(cgroup).context("make cgroups")?;

@@ -30,6 +30,8 @@ use crate::wait;
 pub struct World {
     /// Root directory to change into; the machine's own when absent.
     pub root: Option<PathBuf>,
+    /// Process whose network to share; a new network when absent.
+    pub network_of: Option<u32>,
     /// Mounts to make, in order, before the root is changed. Targets are paths outside the root directory.
     pub mounts: Vec<Mount>,
 }

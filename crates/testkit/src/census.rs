@@ -1,0 +1,97 @@
+//! What an engine has on the machine at one moment, so that two moments can be compared.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::Cage;
+
+/// Everything countable that belongs to one cage.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Mount points.
+    pub mounts: BTreeSet<String>,
+    /// Names of network links.
+    pub links: BTreeSet<String>,
+    /// Cgroup directories of containers.
+    pub cgroups: BTreeSet<String>,
+    /// Processes: id and command line.
+    pub processes: BTreeSet<String>,
+    /// Lines of the firewall's rule set that mention a port of the tests (20000 to 29999).
+    pub firewall: BTreeSet<String>,
+    /// Files and directories below the daemon's directories that carry a container's id in their path.
+    pub files: BTreeSet<String>,
+}
+
+impl Census {
+    /// Counts. `containers` are ids whose traces in `dirs` are of interest.
+    pub fn take(cage: &Cage, dirs: &[&Path], containers: &[String]) -> Result<Census> {
+        let links = cage.run("ip", &["-o", "link"])?;
+        let links = links.lines().filter_map(|line| line.split(": ").nth(1));
+        let rules = cage.run("nft", &["-s", "list", "ruleset"])?;
+        let mut files = BTreeSet::new();
+        for dir in dirs {
+            trace(dir, containers, &mut files);
+        }
+        Ok(Census {
+            mounts: cage.mount_points().into_iter().collect(),
+            links: links.map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect(),
+            cgroups: cage.cgroups().iter().filter_map(|path| group(path)).collect(),
+            processes: cage.processes().into_iter().filter_map(describe).collect(),
+            firewall: rules.lines().filter(|line| mentions_port(line)).map(str::to_owned).collect(),
+            files,
+        })
+    }
+
+    /// What is here and was not there `before`, as text; empty when nothing is.
+    pub fn beyond(&self, before: &Census) -> String {
+        let mut text = String::new();
+        let parts = [
+            ("mount", &self.mounts, &before.mounts),
+            ("link", &self.links, &before.links),
+            ("cgroup", &self.cgroups, &before.cgroups),
+            ("process", &self.processes, &before.processes),
+            ("firewall", &self.firewall, &before.firewall),
+            ("file", &self.files, &before.files),
+        ];
+        for (what, now, then) in parts {
+            for item in now.difference(then) {
+                text.push_str(&format!("  {what} {item}\n"));
+            }
+        }
+        text
+    }
+}
+
+/// A cgroup by its path, unless it is only the parent that an engine keeps for its containers.
+fn group(path: &Path) -> Option<String> {
+    let text = path.display().to_string();
+    let (_, inside) = text.split_once("/cage-")?;
+    if inside.split('/').count() > 2 { Some(text) } else { None }
+}
+
+fn describe(pid: u32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    // A zombie has no command line; it waits for its parent's attention and holds nothing.
+    if line.is_empty() { None } else { Some(format!("{pid} {}", line.trim_end())) }
+}
+
+fn mentions_port(line: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_digit())
+        .any(|number| number.len() == 5 && number.starts_with('2'))
+}
+
+fn trace(dir: &Path, containers: &[String], files: &mut BTreeSet<String>) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if containers.iter().any(|id| name.contains(id.as_str())) {
+            files.insert(path.display().to_string());
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !path.ends_with("overlay2") {
+            trace(&path, containers, files);
+        }
+    }
+}
