@@ -121,7 +121,7 @@ impl FromStr for Platform {
         let error = || PlatformError { text: text.chars().take(100).collect() };
         let parts: Vec<&str> = text.split('/').collect();
         let word = |part: &&str| {
-            !part.is_empty()
+            part.starts_with(|first: char| first.is_ascii_alphanumeric())
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
         };
         if !parts.iter().all(word) {

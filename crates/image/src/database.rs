@@ -1,0 +1,120 @@
+//! The durable copy of [`State`]: one redb file, three tables, JSON values.
+
+use std::path::{Path, PathBuf};
+
+use budu_spec::{Digest, Reference};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::state::{Change, ImageRecord, LayerRecord, State};
+
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+
+const IMAGES: Table = TableDefinition::new("images");
+const NAMES: Table = TableDefinition::new("names");
+const LAYERS: Table = TableDefinition::new("layers");
+
+/// The rows are small and read once; redb's default of a gigabyte would only cost memory.
+const CACHE_BYTES: usize = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct Database {
+    file: redb::Database,
+    path: PathBuf,
+}
+
+impl Database {
+    /// Opens or creates the file. Fails when another process has it open.
+    pub(crate) fn open(path: PathBuf) -> Result<Database, Error> {
+        let file = redb::Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+            .map_err(|error| failed(&path, error))?;
+        Ok(Database { file, path })
+    }
+
+    /// Reads everything.
+    pub(crate) fn load(&self) -> Result<State, Error> {
+        let mut changes = Vec::new();
+        self.each(IMAGES, |_, value| {
+            changes.push(Change::PutImage(self.decode::<ImageRecord>(value)?));
+            Ok(())
+        })?;
+        self.each(LAYERS, |_, value| {
+            changes.push(Change::PutLayer(self.decode::<LayerRecord>(value)?));
+            Ok(())
+        })?;
+        self.each(NAMES, |key, value| {
+            let name = key.parse::<Reference>().map_err(|error| failed(&self.path, error))?;
+            changes.push(Change::PutName(name, self.decode::<Digest>(value)?));
+            Ok(())
+        })?;
+        let mut state = State::default();
+        state.apply(&changes);
+        Ok(state)
+    }
+
+    /// Writes all changes or none; durable when it returns.
+    pub(crate) fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        let failed = |error: redb::Error| failed(&self.path, error);
+        let transaction = self.file.begin_write().map_err(|error| failed(error.into()))?;
+        {
+            let open = |table| transaction.open_table(table).map_err(|error| failed(error.into()));
+            let (mut images, mut names, mut layers) = (open(IMAGES)?, open(NAMES)?, open(LAYERS)?);
+            for change in changes {
+                let (table, key, value) = match change {
+                    Change::PutImage(record) => {
+                        (&mut images, record.target.digest.to_string(), Some(self.encode(record)?))
+                    }
+                    Change::DropImage(digest) => (&mut images, digest.to_string(), None),
+                    Change::PutName(name, digest) => {
+                        (&mut names, name.to_string(), Some(self.encode(digest)?))
+                    }
+                    Change::DropName(name) => (&mut names, name.to_string(), None),
+                    Change::PutLayer(record) => {
+                        (&mut layers, record.chain_id.to_string(), Some(self.encode(record)?))
+                    }
+                    Change::DropLayer(chain_id) => (&mut layers, chain_id.to_string(), None),
+                };
+                match value {
+                    Some(value) => table.insert(key.as_str(), value.as_slice()).map(drop),
+                    None => table.remove(key.as_str()).map(drop),
+                }
+                .map_err(|error| failed(error.into()))?;
+            }
+        }
+        transaction.commit().map_err(|error| failed(error.into()))
+    }
+
+    fn each(
+        &self,
+        table: Table,
+        mut row: impl FnMut(&str, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let failed = |error: redb::Error| failed(&self.path, error);
+        let transaction = self.file.begin_read().map_err(|error| failed(error.into()))?;
+        let table = match transaction.open_table(table) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        for entry in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = entry.map_err(|error| failed(error.into()))?;
+            row(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    fn decode<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, Error> {
+        serde_json::from_slice(value).map_err(|error| failed(&self.path, error))
+    }
+
+    fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|error| failed(&self.path, error))
+    }
+}
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::Database { path: path.to_owned(), detail: error.to_string() }
+}
