@@ -35,14 +35,22 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod addresses;
+mod bridge;
 mod config;
 mod endpoint;
 mod error;
 pub mod files;
+mod firewall;
+mod keeper;
 mod mac;
 mod network;
 mod networks;
 mod port;
+mod reserve;
+mod ruleset;
+mod state;
+mod wire;
 
 pub use config::Config;
 pub use endpoint::{AttachRequest, Attachment, Endpoint, Mode};

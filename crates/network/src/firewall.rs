@@ -1,0 +1,110 @@
+//! Applies the ruleset: one netlink batch per change, restored when somebody
+//! else took it away.
+
+use std::io;
+
+use budu_sys::nft::{Nftables, Transaction};
+
+use crate::Error;
+use crate::ruleset::{Elements, Plan, by_address, by_port};
+
+/// The daemon's table in the kernel.
+#[derive(Debug)]
+pub(crate) struct Firewall {
+    plan: Plan,
+    socket: Nftables,
+}
+
+impl Firewall {
+    pub(crate) fn open(plan: Plan) -> Result<Firewall, Error> {
+        let socket = Nftables::open().map_err(|_| missing())?;
+        Ok(Firewall { plan, socket })
+    }
+
+    /// Makes the kernel's table equal the plan with exactly `wanted`. What is
+    /// right already is not touched, so established and new connections to
+    /// kept elements go on undisturbed.
+    pub(crate) fn reconcile(&mut self, wanted: &Elements) -> Result<(), Error> {
+        let table = self.socket.table(&self.plan.table).map_err(refused)?;
+        let changes = match table {
+            None => self.plan.make(wanted.clone()),
+            Some(table) if table.label != self.plan.label() => {
+                let mut changes = vec![budu_sys::nft::Change::DeleteTable];
+                changes.extend(self.plan.make(wanted.clone()));
+                changes
+            }
+            Some(_) => {
+                let present = self.elements()?;
+                let mut changes = present.without(wanted).delete();
+                changes.extend(wanted.without(&present).add());
+                changes
+            }
+        };
+        self.apply(changes)
+    }
+
+    /// Makes the table unless it is there; elements are left as they are.
+    pub(crate) fn ensure(&mut self, wanted: &Elements) -> Result<(), Error> {
+        let table = self.socket.table(&self.plan.table).map_err(refused)?;
+        if table.is_some_and(|table| table.label == self.plan.label()) {
+            return Ok(());
+        }
+        self.reconcile(wanted)
+    }
+
+    /// Adds elements.
+    pub(crate) fn add(&mut self, elements: Elements) -> Result<(), Error> {
+        self.apply(elements.add())
+    }
+
+    /// Removes elements.
+    pub(crate) fn delete(&mut self, elements: Elements) -> Result<(), Error> {
+        self.apply(elements.delete())
+    }
+
+    /// Deletes the table, if it is there.
+    pub(crate) fn remove(&mut self) -> Result<(), Error> {
+        if self.socket.table(&self.plan.table).map_err(refused)?.is_none() {
+            return Ok(());
+        }
+        self.apply(vec![budu_sys::nft::Change::DeleteTable])
+    }
+
+    fn elements(&mut self) -> Result<Elements, Error> {
+        let table = &self.plan.table;
+        Ok(Elements {
+            by_address: self.socket.elements(table, &by_address()).map_err(refused)?,
+            by_port: self.socket.elements(table, &by_port()).map_err(refused)?,
+        })
+    }
+
+    fn apply(&mut self, changes: Vec<budu_sys::nft::Change>) -> Result<(), Error> {
+        let transaction = Transaction { table: self.plan.table.clone(), changes };
+        self.socket.apply(&transaction).map_err(|error| {
+            let made = transaction.changes.first();
+            let making = matches!(made, Some(budu_sys::nft::Change::AddTable(_)));
+            if making && error.source.kind() == io::ErrorKind::NotFound {
+                tracing::debug!(%error, "a rule needs what the kernel does not have");
+                return Error::Feature {
+                    feature: "nf_tables expressions for NAT (nft_nat, nft_masq, nft_fib, nft_ct)",
+                    hint: "load or build these modules, or start the daemon with --bridge none",
+                };
+            }
+            refused(error)
+        })
+    }
+}
+
+fn refused(error: budu_sys::netlink::Error) -> Error {
+    match error.source.kind() {
+        io::ErrorKind::Unsupported => missing(),
+        _ => Error::from(error),
+    }
+}
+
+fn missing() -> Error {
+    Error::Feature {
+        feature: "nf_tables",
+        hint: "load or build the module nf_tables, or start the daemon with --bridge none",
+    }
+}

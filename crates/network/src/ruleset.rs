@@ -1,0 +1,257 @@
+//! The firewall of one daemon as data: one table, fixed chains, two maps.
+//!
+//! `docs/decisions/0005-firewall-as-data.md` explains the choice; this file is
+//! the plan, `firewall.rs` applies it.
+
+use std::net::Ipv4Addr;
+
+use budu_sys::nft::{
+    Chain, Change, CtState, CtStatus, Element, Field, Hook, HookKind, HookPoint, Map, Statement,
+    Transaction,
+};
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use crate::PublishedPort;
+
+/// What the fixed part depends on.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Name of the table.
+    pub(crate) table: String,
+    /// Name of the bridge link.
+    pub(crate) bridge: String,
+    /// The bridge's address and prefix.
+    pub(crate) address: Ipv4Net,
+    /// Masquerade what leaves the host.
+    pub(crate) masquerade: bool,
+}
+
+/// Ports published on one host address.
+pub(crate) fn by_address() -> Map {
+    Map {
+        name: "ports".into(),
+        key: vec![Field::Protocol, Field::Ipv4, Field::Port],
+        data: vec![Field::Ipv4, Field::Port],
+    }
+}
+
+/// Ports published on every host address.
+pub(crate) fn by_port() -> Map {
+    Map {
+        name: "ports-any".into(),
+        key: vec![Field::Protocol, Field::Port],
+        data: vec![Field::Ipv4, Field::Port],
+    }
+}
+
+/// The element of a published port; the flag tells whether it belongs into
+/// [`by_address`] (or else [`by_port`]).
+pub(crate) fn element(port: &PublishedPort, container: Ipv4Addr) -> (bool, Element) {
+    let specific = !port.host_ip.is_unspecified();
+    let mut key = vec![port.protocol.number(), 0, 0, 0];
+    if specific {
+        key.extend(port.host_ip.octets());
+    }
+    key.extend(port.host_port.to_be_bytes());
+    key.extend([0; 2]);
+    let mut data = container.octets().to_vec();
+    data.extend(port.container_port.to_be_bytes());
+    data.extend([0; 2]);
+    (specific, Element { key, data })
+}
+
+/// Elements sorted into the two maps.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Elements {
+    pub(crate) by_address: Vec<Element>,
+    pub(crate) by_port: Vec<Element>,
+}
+
+impl Elements {
+    /// The elements of one endpoint's ports.
+    pub(crate) fn of(ports: &[PublishedPort], container: Ipv4Addr) -> Elements {
+        let mut elements = Elements::default();
+        elements.extend(ports, container);
+        elements
+    }
+
+    pub(crate) fn extend(&mut self, ports: &[PublishedPort], container: Ipv4Addr) {
+        for port in ports {
+            let (specific, element) = element(port, container);
+            if specific { self.by_address.push(element) } else { self.by_port.push(element) }
+        }
+    }
+
+    /// What is in `self` and not in `other`.
+    pub(crate) fn without(&self, other: &Elements) -> Elements {
+        let rest = |mine: &[Element], theirs: &[Element]| {
+            mine.iter().filter(|element| !theirs.contains(element)).cloned().collect()
+        };
+        Elements {
+            by_address: rest(&self.by_address, &other.by_address),
+            by_port: rest(&self.by_port, &other.by_port),
+        }
+    }
+
+    pub(crate) fn add(self) -> Vec<Change> {
+        self.changes(Change::AddElements)
+    }
+
+    pub(crate) fn delete(self) -> Vec<Change> {
+        self.changes(Change::DeleteElements)
+    }
+
+    fn changes(self, change: fn(Map, Vec<Element>) -> Change) -> Vec<Change> {
+        // One attribute holds at most 64 KiB: some hundred elements a step.
+        const STEP: usize = 512;
+        let steps = |map: fn() -> Map, elements: Vec<Element>| {
+            let chunks: Vec<Change> =
+                elements.chunks(STEP).map(|chunk| change(map(), chunk.to_vec())).collect();
+            chunks
+        };
+        let mut changes = steps(by_address, self.by_address);
+        changes.extend(steps(by_port, self.by_port));
+        changes
+    }
+}
+
+impl Plan {
+    /// Identifies the fixed part: a table with another label was made by
+    /// another version or for another subnet and is replaced.
+    pub(crate) fn label(&self) -> Vec<u8> {
+        let text = Transaction { table: self.table.clone(), changes: self.fixed() }.to_string();
+        let mut label = b"budu:".to_vec();
+        label.extend_from_slice(&Sha256::digest(text.as_bytes())[..16]);
+        label
+    }
+
+    /// The whole table, to be made from nothing.
+    pub(crate) fn make(&self, elements: Elements) -> Vec<Change> {
+        let mut changes = vec![Change::AddTable(self.label())];
+        changes.extend(self.fixed());
+        changes.extend(elements.add());
+        changes
+    }
+
+    fn fixed(&self) -> Vec<Change> {
+        let mut changes = vec![Change::AddMap(by_address()), Change::AddMap(by_port())];
+        changes.extend(self.raw());
+        changes.extend(self.forward());
+        changes.extend(publish());
+        changes.extend(self.postrouting());
+        changes
+    }
+
+    fn inward(&self, equal: bool) -> Statement {
+        Statement::InLink(equal, self.bridge.clone())
+    }
+
+    fn outward(&self, equal: bool) -> Statement {
+        Statement::OutLink(equal, self.bridge.clone())
+    }
+
+    /// What must never get in, before connection tracking sees it.
+    fn raw(&self) -> Vec<Change> {
+        let chain = "raw-prerouting";
+        let mut changes = vec![base(chain, HookKind::Filter, HookPoint::Prerouting, -300)];
+        // The bridge accepts 127.0.0.0/8 (route_localnet), for the sake of
+        // ports published there; nobody but the host itself may use that.
+        changes.push(rule(
+            chain,
+            [
+                Statement::InLink(false, "lo".into()),
+                Statement::Destination(true, Ipv4Addr::new(127, 0, 0, 0), 8),
+                Statement::Counter,
+                Statement::Drop,
+            ],
+        ));
+        // Container addresses are nobody's business outside. Without
+        // masquerade they are, for the answers; then the forward chain decides.
+        if self.masquerade {
+            let subnet = self.address.trunc();
+            changes.push(rule(
+                chain,
+                [
+                    self.inward(false),
+                    Statement::Destination(true, subnet.addr(), subnet.prefix_len()),
+                    Statement::Destination(false, self.address.addr(), 32),
+                    Statement::Counter,
+                    Statement::Drop,
+                ],
+            ));
+        }
+        changes
+    }
+
+    fn forward(&self) -> Vec<Change> {
+        let chain = "forward";
+        vec![
+            base(chain, HookKind::Filter, HookPoint::Forward, 0),
+            rule(chain, [self.inward(true), Statement::Accept]),
+            rule(
+                chain,
+                [
+                    self.outward(true),
+                    Statement::CtState(CtState::EstablishedOrRelated),
+                    Statement::Accept,
+                ],
+            ),
+            rule(
+                chain,
+                [self.outward(true), Statement::CtStatus(CtStatus::Dnat), Statement::Accept],
+            ),
+            rule(chain, [self.outward(true), Statement::Counter, Statement::Drop]),
+        ]
+    }
+
+    fn postrouting(&self) -> Vec<Change> {
+        let chain = "nat-postrouting";
+        let subnet = self.address.trunc();
+        let from_containers = || Statement::Source(true, subnet.addr(), subnet.prefix_len());
+        let mut changes = vec![base(chain, HookKind::Nat, HookPoint::Postrouting, 100)];
+        if self.masquerade {
+            let leave = [self.outward(false), from_containers(), Statement::Masquerade];
+            changes.push(rule(chain, leave));
+        }
+        // The host talking to a published port through its own loopback.
+        let loopback = Statement::Source(true, Ipv4Addr::new(127, 0, 0, 0), 8);
+        changes.push(rule(chain, [self.outward(true), loopback, Statement::Masquerade]));
+        // A container talking to a published port of a container, maybe its
+        // own: the answer must come back through the host.
+        changes.push(rule(
+            chain,
+            [
+                self.outward(true),
+                from_containers(),
+                Statement::CtStatus(CtStatus::Dnat),
+                Statement::Masquerade,
+            ],
+        ));
+        changes
+    }
+}
+
+/// Destination rewriting, for what comes in and for what the host sends.
+fn publish() -> Vec<Change> {
+    let mut changes = vec![
+        Change::AddChain(Chain { name: "publish".into(), hook: None }),
+        rule("publish", [Statement::DnatByAddress(by_address().name)]),
+        rule("publish", [Statement::DnatByPort(by_port().name)]),
+    ];
+    let hooks = [("nat-prerouting", HookPoint::Prerouting), ("nat-output", HookPoint::Output)];
+    for (chain, point) in hooks {
+        changes.push(base(chain, HookKind::Nat, point, -100));
+        let jump = Statement::Jump("publish".into());
+        changes.push(rule(chain, [Statement::DestinationIsLocal, jump]));
+    }
+    changes
+}
+
+fn base(name: &str, kind: HookKind, point: HookPoint, priority: i32) -> Change {
+    Change::AddChain(Chain { name: name.into(), hook: Some(Hook { kind, point, priority }) })
+}
+
+fn rule<const N: usize>(chain: &str, statements: [Statement; N]) -> Change {
+    Change::AddRule(chain.into(), statements.into())
+}

@@ -1,0 +1,175 @@
+//! The parts of a rule, in `nft`'s words.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use super::expression::{Expression, Register};
+
+const FIRST: Register = Register(1);
+
+/// State of a connection (`ct state`), combinable with `|` on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CtState {
+    /// Part of, or related to, a connection that is known.
+    EstablishedOrRelated,
+    /// Fits no known connection and opens none.
+    Invalid,
+}
+
+/// History of a connection (`ct status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CtStatus {
+    /// Its destination was rewritten.
+    Dnat,
+}
+
+/// One part of a rule: a condition or an action.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Statement {
+    /// Came in by this link (or not).
+    InLink(bool, String),
+    /// Leaves by this link (or not).
+    OutLink(bool, String),
+    /// Source lies in a network (or not).
+    Source(bool, Ipv4Addr, u8),
+    /// Destination lies in a network (or not).
+    Destination(bool, Ipv4Addr, u8),
+    /// Destination is an address of this host.
+    DestinationIsLocal,
+    /// State of the connection.
+    CtState(CtState),
+    /// History of the connection.
+    CtStatus(CtStatus),
+    /// Counts.
+    Counter,
+    /// Rewrites the destination to what the map holds for protocol,
+    /// destination address and port; goes on if it holds nothing.
+    DnatByAddress(String),
+    /// The same for protocol and port alone.
+    DnatByPort(String),
+    /// Rewrites the source to the address of the outgoing link.
+    Masquerade,
+    /// Ends this chain's hook: pass.
+    Accept,
+    /// Ends everything: drop.
+    Drop,
+    /// Continues in another chain of the table.
+    Jump(String),
+}
+
+impl Statement {
+    /// Compiles to the kernel's instructions.
+    pub fn compile(&self) -> Vec<Expression> {
+        match self {
+            Statement::InLink(equal, name) => link(6, *equal, name),
+            Statement::OutLink(equal, name) => link(7, *equal, name),
+            Statement::Source(equal, ip, prefix) => network(12, *equal, *ip, *prefix),
+            Statement::Destination(equal, ip, prefix) => network(16, *equal, *ip, *prefix),
+            // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL.
+            Statement::DestinationIsLocal => vec![
+                Expression::Fib { result: 3, flags: 2, to: FIRST },
+                Expression::Compare { from: FIRST, equal: true, value: 2u32.to_ne_bytes().into() },
+            ],
+            Statement::CtState(state) => any_bit(0, state.mask()),
+            Statement::CtStatus(CtStatus::Dnat) => any_bit(2, 0x20),
+            Statement::Counter => vec![Expression::Counter],
+            Statement::DnatByAddress(map) => dnat(map, true),
+            Statement::DnatByPort(map) => dnat(map, false),
+            Statement::Masquerade => vec![Expression::Masquerade],
+            Statement::Accept => vec![Expression::Verdict { code: 1, chain: None }],
+            Statement::Drop => vec![Expression::Verdict { code: 0, chain: None }],
+            Statement::Jump(chain) => {
+                vec![Expression::Verdict { code: -3, chain: Some(chain.clone()) }]
+            }
+        }
+    }
+}
+
+impl CtState {
+    /// Bits as nf_tables counts them: invalid 1, established 2, related 4.
+    fn mask(self) -> u32 {
+        match self {
+            CtState::Invalid => 1,
+            CtState::EstablishedOrRelated => 2 | 4,
+        }
+    }
+}
+
+fn link(key: u32, equal: bool, name: &str) -> Vec<Expression> {
+    // Names are compared whole, with their padding to IFNAMSIZ.
+    let mut value = name.as_bytes().to_vec();
+    value.resize(16, 0);
+    vec![Expression::Meta { key, to: FIRST }, Expression::Compare { from: FIRST, equal, value }]
+}
+
+fn network(offset: u32, equal: bool, ip: Ipv4Addr, prefix: u8) -> Vec<Expression> {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let mut code = vec![Expression::Payload { base: 1, offset, length: 4, to: FIRST }];
+    if prefix < 32 {
+        let mask = mask.to_be_bytes().into();
+        code.push(Expression::Bitwise { from: FIRST, to: FIRST, mask });
+    }
+    let value = (ip.to_bits() & mask).to_be_bytes().into();
+    code.push(Expression::Compare { from: FIRST, equal, value });
+    code
+}
+
+fn any_bit(key: u32, mask: u32) -> Vec<Expression> {
+    vec![
+        Expression::Ct { key, to: FIRST },
+        Expression::Bitwise { from: FIRST, to: FIRST, mask: mask.to_ne_bytes().into() },
+        Expression::Compare { from: FIRST, equal: false, value: vec![0; 4] },
+    ]
+}
+
+/// Builds the key in consecutive four-byte registers, from 8 on.
+fn dnat(map: &str, by_address: bool) -> Vec<Expression> {
+    let mut code = vec![Expression::Meta { key: 16, to: Register(8) }];
+    let mut next = 9;
+    if by_address {
+        code.push(Expression::Payload { base: 1, offset: 16, length: 4, to: Register(next) });
+        next += 1;
+    }
+    code.push(Expression::Payload { base: 2, offset: 2, length: 2, to: Register(next) });
+    code.push(Expression::Lookup { map: map.to_owned(), from: Register(8), to: FIRST });
+    code.push(Expression::Dnat { address: Register(8), port: Register(9) });
+    code
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = |equal: &bool| if *equal { "" } else { "!= " };
+        let net = |ip: &Ipv4Addr, prefix: &u8| match prefix {
+            32 => ip.to_string(),
+            prefix => format!("{ip}/{prefix}"),
+        };
+        match self {
+            Statement::InLink(equal, name) => write!(f, "iifname {}\"{name}\"", not(equal)),
+            Statement::OutLink(equal, name) => write!(f, "oifname {}\"{name}\"", not(equal)),
+            Statement::Source(equal, ip, prefix) => {
+                write!(f, "ip saddr {}{}", not(equal), net(ip, prefix))
+            }
+            Statement::Destination(equal, ip, prefix) => {
+                write!(f, "ip daddr {}{}", not(equal), net(ip, prefix))
+            }
+            Statement::DestinationIsLocal => f.write_str("fib daddr type local"),
+            Statement::CtState(CtState::EstablishedOrRelated) => {
+                f.write_str("ct state established,related")
+            }
+            Statement::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
+            Statement::CtStatus(CtStatus::Dnat) => f.write_str("ct status dnat"),
+            Statement::Counter => f.write_str("counter"),
+            Statement::DnatByAddress(map) => {
+                write!(f, "dnat ip to meta l4proto . ip daddr . th dport map @{map}")
+            }
+            Statement::DnatByPort(map) => {
+                write!(f, "dnat ip to meta l4proto . th dport map @{map}")
+            }
+            Statement::Masquerade => f.write_str("masquerade"),
+            Statement::Accept => f.write_str("accept"),
+            Statement::Drop => f.write_str("drop"),
+            Statement::Jump(chain) => write!(f, "jump {chain}"),
+        }
+    }
+}
