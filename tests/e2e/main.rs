@@ -3,7 +3,20 @@
 //! `cargo test --test e2e [FILTER]` runs them against Budu. With `BUDU_E2E_BACKEND=dockerd` the same tests run
 //! against Docker's own daemon (`cargo xtask peers` installs it): a test that fails there asks for the wrong thing.
 
+mod api;
+mod attach_tty;
+mod containment;
+mod errors;
+mod exec;
+mod first_run;
+mod images;
+mod lifecycle;
+mod limits;
+mod logs;
+mod network;
+mod recovery;
 mod run;
+mod security;
 mod shared;
 
 use budu_testkit::suite::Suite;
@@ -12,5 +25,18 @@ fn main() {
     budu_testkit::enter_if_caged();
     let mut suite = Suite::default();
     run::tests(&mut suite);
+    containment::tests(&mut suite);
+    lifecycle::tests(&mut suite);
+    images::tests(&mut suite);
+    exec::tests(&mut suite);
+    attach_tty::tests(&mut suite);
+    logs::tests(&mut suite);
+    network::tests(&mut suite);
+    limits::tests(&mut suite);
+    errors::tests(&mut suite);
+    api::tests(&mut suite);
+    security::tests(&mut suite);
+    recovery::tests(&mut suite);
+    first_run::tests(&mut suite);
     suite.run(shared::finish);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::{Mount, World, cache_dir};
 
 /// Packages that make up the peers.
-pub const PACKAGES: [&str; 12] = [
+pub const PACKAGES: [&str; 13] = [
     "docker.io",
     "docker-cli",
     "podman",
@@ -17,7 +17,7 @@ pub const PACKAGES: [&str; 12] = [
     "iproute2",
     "netavark",
     "ca-certificates",
-    "catatonit",
+    "catatonit", "procps",
 ];
 
 /// The root directory the peers live in; made by `cargo xtask peers`.

@@ -70,7 +70,7 @@ impl std::fmt::Display for Output {
 }
 
 /// Runs `command` to its end; kills it and fails after `limit`. `input` goes to its standard input.
-pub fn finish(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
+pub(crate) fn finish(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
     let line = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())

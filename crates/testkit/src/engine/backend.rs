@@ -64,6 +64,14 @@ impl Backend {
         own.into_iter().chain(words).chain(flags.iter().cloned()).collect()
     }
 
+    /// Mount points that stay after the last container, by design of the daemon.
+    pub(super) fn kept_mounts(self, dir: &Path) -> Vec<String> {
+        match self {
+            Backend::Budu => Vec::new(),
+            Backend::Dockerd => vec![dir.join("exec/netns/default").display().to_string()],
+        }
+    }
+
     /// Name of the bridge that containers are attached to.
     pub fn bridge(self) -> &'static str {
         match self {

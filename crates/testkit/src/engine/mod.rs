@@ -166,10 +166,12 @@ impl Engine {
         self.path("d.sock")
     }
 
-    /// What the daemon has logged.
+    /// The last lines that the daemon has logged.
     pub fn log(&self) -> String {
         let log = std::fs::read(self.path("daemon.log")).unwrap_or_default();
-        format!("log of the daemon:\n{}", String::from_utf8_lossy(&log))
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        format!("the daemon's last words:\n{}", lines[lines.len().saturating_sub(12)..].join("\n"))
     }
 
     /// A command line client of this engine.
@@ -242,6 +244,7 @@ impl Engine {
     fn compare(&self, when: &str, before: &Census, dirs: &[&Path], ids: &[String]) -> Result<()> {
         let mut before = before.clone();
         before.links.insert(self.backend.bridge().to_owned());
+        before.mounts.extend(self.backend.kept_mounts(self.dir.path()));
         let mut left = String::new();
         let clean = wait::until("a clean machine", Duration::from_secs(10), || {
             match Census::take(&self.cage, dirs, ids) {
