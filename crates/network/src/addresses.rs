@@ -50,11 +50,13 @@ impl Addresses {
     /// Takes the next free address.
     pub(crate) fn take(&mut self) -> Result<Ipv4Addr, Error> {
         let (first, end) = (self.bridge.network().to_bits() + 1, self.bridge.broadcast().to_bits());
-        let size = u64::from(end - first);
-        let start = u64::from(self.last.to_bits().wrapping_sub(first)).wrapping_add(1);
+        let size = end - first;
+        // `last` starts one before `first`.
+        let start = self.last.to_bits() + 1 - first;
         // After a whole turn every address was seen once.
-        let free = (0..size)
-            .map(|step| Ipv4Addr::from_bits(first + (start.wrapping_add(step) % size) as u32))
+        let free = (start..size)
+            .chain(0..start)
+            .map(|offset| Ipv4Addr::from_bits(first + offset))
             .find(|ip| *ip != self.bridge.addr() && !self.used.contains(ip));
         let Some(ip) = free else {
             let subnet = self.bridge.trunc();

@@ -37,6 +37,12 @@ pub(crate) fn find(route: &mut Route, name: &str) -> Result<Option<Link>, Error>
     }
 }
 
+/// Whether the bridge is still the one we know; if in doubt, it is.
+pub(crate) fn is_there(bridge: Bridge, name: &str) -> bool {
+    let found = open_route().and_then(|mut route| find(&mut route, name));
+    found.map_or(true, |found| found.is_some_and(|link| link.index == bridge.index))
+}
+
 /// The address the bridge has, or will have when it is made now.
 pub(crate) fn address(
     route: &mut Route,

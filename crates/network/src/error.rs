@@ -214,17 +214,6 @@ impl Error {
     pub(crate) fn kernel(step: impl Into<String>, source: io::Error) -> Error {
         Error::Kernel { step: step.into(), source }
     }
-
-    /// Whether the kernel refused because something is not (or no longer) there.
-    pub(crate) fn is_missing(&self) -> bool {
-        const NO_DEVICE: i32 = 19;
-        match self {
-            Error::Kernel { source, .. } => {
-                source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(NO_DEVICE)
-            }
-            _ => false,
-        }
-    }
 }
 
 impl From<budu_sys::netlink::Error> for Error {

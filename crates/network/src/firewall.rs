@@ -43,13 +43,18 @@ impl Firewall {
         self.apply(changes)
     }
 
-    /// Makes the table unless it is there; elements are left as they are.
+    /// Makes the table unless it is there. Its elements are left as they are,
+    /// even if the fixed part is replaced: they may belong to containers that
+    /// are not adopted yet.
     pub(crate) fn ensure(&mut self, wanted: &Elements) -> Result<(), Error> {
-        let table = self.socket.table(&self.plan.table).map_err(refused)?;
-        if table.is_some_and(|table| table.label == self.plan.label()) {
-            return Ok(());
+        let mut wanted = wanted.clone();
+        match self.socket.table(&self.plan.table).map_err(refused)? {
+            Some(table) if table.label == self.plan.label() => return Ok(()),
+            // A table that is not ours has no such maps: nothing to keep.
+            Some(_) => wanted.merge(self.elements().unwrap_or_default()),
+            None => {}
         }
-        self.reconcile(wanted)
+        self.reconcile(&wanted)
     }
 
     /// Adds elements.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use budu_sys::netlink::Batch;
 
+use crate::Error;
 use crate::bridge::open_route;
 use crate::state::Core;
 use crate::wire::Wired;
@@ -24,12 +25,17 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     queue: Mutex<Queue>,
+    /// Tells the thread that there is work.
     wake: Condvar,
+    /// Tells others that the thread is done with making one.
+    made: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     ready: VecDeque<Wired>,
+    /// One more is in the making, and has its address already.
+    making: bool,
     /// How many are to be ready.
     wanted: usize,
     /// Host links of detached endpoints and when to look for them.
@@ -59,6 +65,15 @@ impl Keeper {
                 queue.ready.remove(index)
             }
         }
+    }
+
+    /// Takes a ready namespace or the one that is in the making.
+    pub(crate) fn take_or_wait(&self) -> Option<Wired> {
+        let mut queue = self.queue();
+        while queue.making && queue.ready.is_empty() {
+            queue = self.made.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.ready.pop_front()
     }
 
     /// Asks for `wanted` ready namespaces.
@@ -98,8 +113,9 @@ impl Keeper {
         self.wake.notify_one();
     }
 
-    /// Ends the thread and gives the ready namespaces up.
-    pub(crate) fn stop(&self) -> Vec<Wired> {
+    /// Ends the thread and gives up the ready namespaces and the links that
+    /// were to be looked for.
+    pub(crate) fn stop(&self) -> (Vec<Wired>, Vec<String>) {
         let mut queue = self.queue();
         queue.stop = true;
         self.wake.notify_one();
@@ -111,7 +127,9 @@ impl Keeper {
         {
             let _ = thread.join();
         }
-        self.queue().ready.drain(..).collect()
+        let mut queue = self.queue();
+        let leaving = queue.leaving.drain(..).map(|(_, link)| link).collect();
+        (queue.ready.drain(..).collect(), leaving)
     }
 
     fn work(&self, core: &Weak<Core>) {
@@ -121,15 +139,22 @@ impl Keeper {
             match work {
                 Work::Stop => return,
                 Work::Delete(links) => delete(links),
-                Work::Make => match core.make(None, None) {
-                    Ok(wired) => self.queue().ready.push_back(wired),
-                    Err(error) => {
-                        tracing::debug!(%error, "no namespace is kept ready");
-                        self.queue().wanted = 0;
-                    }
-                },
+                Work::Make => self.keep(core.make(None, None)),
             }
         }
+    }
+
+    fn keep(&self, made: Result<Wired, Error>) {
+        let mut queue = self.queue();
+        queue.making = false;
+        match made {
+            Ok(wired) => queue.ready.push_back(wired),
+            Err(error) => {
+                tracing::debug!(%error, "no namespace is kept ready");
+                queue.wanted = 0;
+            }
+        }
+        self.made.notify_all();
     }
 
     /// Waits for something to do.
@@ -140,6 +165,7 @@ impl Keeper {
                 return Work::Stop;
             }
             if queue.ready.len() < queue.wanted {
+                queue.making = true;
                 return Work::Make;
             }
             let now = Instant::now();

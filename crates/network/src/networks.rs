@@ -179,11 +179,14 @@ impl Networks {
     /// Stops background work. With `remove`, deletes bridge and firewall table
     /// too, unless endpoints remain.
     pub fn shutdown(&self, remove: bool) -> Result<(), Error> {
-        let ready = self.core.keeper.stop();
+        let (ready, mut links) = self.core.keeper.stop();
         for wired in &ready {
             self.core.release(Some(wired.ip), &wired.host_link);
         }
-        keeper::delete(ready.into_iter().map(|wired| wired.host_link).collect());
+        links.extend(ready.into_iter().map(|wired| wired.host_link));
+        if !links.is_empty() {
+            keeper::delete(links);
+        }
         if !remove || self.core.config.bridge == "none" || !self.core.state().endpoints.is_empty() {
             return Ok(());
         }
@@ -222,15 +225,16 @@ impl Networks {
 
     /// Takes a ready namespace, or makes one.
     fn wire(&self, request: &AttachRequest) -> Result<Wired, Error> {
-        let Some(mut wired) = self.core.keeper.take(request.ip) else {
-            match self.core.make(request.ip, request.mac) {
+        let ready = self.core.keeper.take(request.ip);
+        let mut wired = match ready {
+            Some(wired) => wired,
+            None => match self.core.make(request.ip, request.mac) {
                 // The last addresses may be with namespaces made meanwhile.
                 Err(error @ Error::Exhausted { .. }) => {
-                    let ready = self.core.keeper.take(None);
-                    return ready.ok_or(error);
+                    self.core.keeper.take_or_wait().ok_or(error)?
                 }
                 outcome => return outcome,
-            }
+            },
         };
         let mac = request.mac.unwrap_or(Mac::of(wired.ip));
         if mac != wired.mac

@@ -156,9 +156,9 @@ mod tests {
 
     #[test]
     fn a_range_gives_its_first_free_port() {
-        let _taken =
+        let taken =
             reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 40000).unwrap();
-        let first = _taken.port.host_port;
+        let first = taken.port.host_port;
         let range = request(HostPort::Range(first, first + 20));
         let next = reserve(&range, &local(), &|_, _, _| false, &mut 0).unwrap();
         assert!(next.port.host_port > first);
@@ -176,7 +176,7 @@ mod tests {
         let error = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(held);
-        let other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| false, &mut 0)
             .unwrap_err();
         assert_eq!(

@@ -83,6 +83,19 @@ impl Elements {
         }
     }
 
+    /// Adds those of `other` whose key is new.
+    pub(crate) fn merge(&mut self, other: Elements) {
+        let merge = |mine: &mut Vec<Element>, theirs: Vec<Element>| {
+            for element in theirs {
+                if mine.iter().all(|held| held.key != element.key) {
+                    mine.push(element);
+                }
+            }
+        };
+        merge(&mut self.by_address, other.by_address);
+        merge(&mut self.by_port, other.by_port);
+    }
+
     /// What is in `self` and not in `other`.
     pub(crate) fn without(&self, other: &Elements) -> Elements {
         let rest = |mine: &[Element], theirs: &[Element]| {

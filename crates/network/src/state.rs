@@ -131,7 +131,7 @@ impl Core {
     pub(crate) fn make(&self, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Wired, Error> {
         let bridge = self.prepare()?;
         match self.make_on(bridge, ip, mac) {
-            Err(error) if error.is_missing() => {
+            Err(Error::Kernel { .. }) if !bridge::is_there(bridge, &self.config.bridge) => {
                 self.forget_bridge(bridge);
                 self.make_on(self.prepare()?, ip, mac)
             }

@@ -151,4 +151,85 @@ mod tests {
             assert!(!is_link_name(other), "{other}");
         }
     }
+
+    /// Prints what each step costs; run with `--ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement, not a check"]
+    fn steps_in_microseconds() {
+        use std::time::{Duration, Instant};
+        std::thread::spawn(|| {
+            netns::unshare().unwrap();
+            let config = crate::Config { ip_forward: false, ..crate::Config::default() };
+            let bridge = crate::bridge::ensure(&config).unwrap();
+            let mut steps: Vec<(&str, Vec<Duration>)> = Vec::new();
+            let mut kept = Vec::new();
+            for round in 0..40u8 {
+                let ip = Ipv4Addr::new(172, 17, 1, round);
+                let name = link_name();
+                let mut number = 0;
+                let mut start = Instant::now();
+                let mut note = |what: &'static str| {
+                    if steps.len() <= number {
+                        steps.push((what, Vec::new()));
+                    }
+                    steps[number].1.push(start.elapsed());
+                    number += 1;
+                    start = Instant::now();
+                };
+                let bare = netns::create(|| Ok(())).unwrap();
+                note("bare namespace on a new thread");
+                let (netns, mut inside) = create().unwrap();
+                note("namespace, three sysctls, socket");
+                let mut route = open_route().unwrap();
+                note("host socket");
+                let mut batch = Batch::new();
+                batch.add_veth(&Veth {
+                    name: &name,
+                    master: bridge.index,
+                    mtu: 1500,
+                    peer_name: INSIDE,
+                    peer_hardware: Mac::of(ip).0,
+                    peer_netns: netns.as_fd(),
+                });
+                route.apply(batch).unwrap();
+                note("veth pair, enslaved");
+                let mut batch = Batch::new();
+                batch.set_port_up(&name);
+                route.apply(batch).unwrap();
+                note("port up");
+                let index = inside_index(&mut inside).unwrap();
+                note("index inside");
+                let mut batch = Batch::new();
+                batch.set_up(LOOPBACK);
+                inside.apply(batch).unwrap();
+                note("lo up");
+                let mut batch = Batch::new();
+                batch.add_address(index, ip, 16);
+                inside.apply(batch).unwrap();
+                note("address");
+                let mut batch = Batch::new();
+                batch.set_up(index);
+                inside.apply(batch).unwrap();
+                note("eth0 up");
+                let mut batch = Batch::new();
+                batch.add_route(None, bridge.address.addr());
+                inside.apply(batch).unwrap();
+                note("default route");
+                let mut batch = Batch::new();
+                batch.set_hairpin(&name);
+                route.apply(batch).unwrap();
+                note("hairpin");
+                kept.push((netns, inside));
+                drop(bare);
+                note("drop a bare namespace's descriptor");
+            }
+            for (what, mut times) in steps {
+                times.sort();
+                let at = |share: usize| times[(times.len() - 1) * share / 100].as_micros();
+                println!("{:5} {:5} {:5}  {what}", at(10), at(50), at(90));
+            }
+        })
+        .join()
+        .unwrap();
+    }
 }

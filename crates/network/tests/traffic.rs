@@ -1,0 +1,172 @@
+//! Who reaches whom, against the real kernel.
+
+mod rig;
+
+use std::net::Ipv4Addr;
+
+use budu_network::{Mode, Networks, Protocol};
+use rig::*;
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+#[test]
+fn a_container_reaches_outside_behind_the_hosts_address() {
+    on_host(|host| {
+        let networks = Networks::open(config()).unwrap();
+        let container = networks.attach(&request("a", &[])).unwrap();
+        serve_tcp(std::os::fd::AsFd::as_fd(&host.peer), 80);
+        serve_udp(std::os::fd::AsFd::as_fd(&host.peer), 80);
+        // Masqueraded: the peer has no route back to container addresses.
+        assert_eq!(ask_tcp(Some(netns_of(&container)), (PEER, 80)).unwrap(), HOST);
+        assert_eq!(ask_udp(Some(netns_of(&container)), (PEER, 80)).unwrap(), HOST);
+        // And its own loopback works.
+        serve_tcp(netns_of(&container), 81);
+        assert_eq!(ask_tcp(Some(netns_of(&container)), (LOOPBACK, 81)).unwrap(), LOOPBACK);
+    });
+}
+
+#[test]
+fn a_published_port_answers_from_everywhere() {
+    on_host(|host| {
+        let networks = Networks::open(config()).unwrap();
+        let ports = [port(None, 8080, 80, Protocol::Tcp), port(None, 8080, 81, Protocol::Udp)];
+        let server = networks.attach(&request("server", &ports)).unwrap();
+        let other = networks.attach(&request("other", &[])).unwrap();
+        serve_tcp(netns_of(&server), 80);
+        serve_udp(netns_of(&server), 81);
+        let gateway = server.endpoint.gateway.unwrap();
+        let server_ip = server.endpoint.ip.unwrap();
+        let other_ip = other.endpoint.ip.unwrap();
+        let peer = Some(std::os::fd::AsFd::as_fd(&host.peer));
+        // (from, to, who the server sees)
+        for (what, from, to, seen) in [
+            ("LAN peer", peer, HOST, PEER),
+            ("host by its address", None, HOST, HOST),
+            ("host by 127.0.0.1", None, LOOPBACK, gateway),
+            ("host by the gateway", None, gateway, gateway),
+            ("another container by the host", Some(netns_of(&other)), HOST, gateway),
+            ("another container by the gateway", Some(netns_of(&other)), gateway, gateway),
+            ("the same container by the host", Some(netns_of(&server)), HOST, gateway),
+            ("the same container by the gateway", Some(netns_of(&server)), gateway, gateway),
+        ] {
+            assert_eq!(ask_tcp(from, (to, 8080)).expect(what), seen, "tcp from {what}");
+            assert_eq!(ask_udp(from, (to, 8080)).expect(what), seen, "udp from {what}");
+        }
+        // Directly, on the same bridge and from the host, published or not.
+        assert_eq!(ask_tcp(Some(netns_of(&other)), (server_ip, 80)).unwrap(), other_ip);
+        assert_eq!(ask_tcp(None, (server_ip, 80)).unwrap(), gateway);
+    });
+}
+
+#[test]
+fn nothing_but_published_ports_is_reachable_from_the_lan() {
+    on_host(|host| {
+        let networks = Networks::open(config()).unwrap();
+        let ports = [
+            port(None, 8080, 80, Protocol::Tcp),
+            port(Some(LOOPBACK), 8081, 81, Protocol::Tcp),
+            port(Some(LOOPBACK), 8081, 81, Protocol::Udp),
+        ];
+        let server = networks.attach(&request("server", &ports)).unwrap();
+        for inside in [80, 81, 82] {
+            serve_tcp(netns_of(&server), inside);
+            serve_udp(netns_of(&server), inside);
+        }
+        let ip = server.endpoint.ip.unwrap();
+        host.peer_routes(Ipv4Addr::new(172, 17, 0, 0), 16);
+        let peer = Some(std::os::fd::AsFd::as_fd(&host.peer));
+        // A published container port is reachable at the host's address only.
+        for inside in [80, 81, 82] {
+            ask_tcp(peer, (ip, inside)).expect_err("tcp straight to the container");
+            ask_udp(peer, (ip, inside)).expect_err("udp straight to the container");
+        }
+        ask_tcp(peer, (HOST, 8081)).expect_err("tcp published on loopback");
+        ask_udp(peer, (HOST, 8081)).expect_err("udp published on loopback");
+        assert_eq!(ask_tcp(None, (LOOPBACK, 8081)).unwrap(), server.endpoint.gateway.unwrap());
+        assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
+    });
+}
+
+#[test]
+fn the_hosts_loopback_is_no_ones_but_its_own() {
+    on_host(|host| {
+        let networks = Networks::open(config()).unwrap();
+        let server = networks
+            .attach(&request("server", &[port(Some(LOOPBACK), 8081, 81, Protocol::Tcp)]))
+            .unwrap();
+        serve_tcp(netns_of(&server), 81);
+        let listener = std::net::TcpListener::bind("127.0.0.1:9000").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        // Neighbour and container route 127.0.0.0/8 through the host.
+        let via = [
+            (std::os::fd::AsFd::as_fd(&host.peer), HOST),
+            (netns_of(&server), server.endpoint.gateway.unwrap()),
+        ];
+        for (netns, gateway) in via {
+            budu_sys::netns::inside(netns, || {
+                use budu_sys::netlink::{Batch, Route};
+                budu_sys::netns::write_sysctl("net.ipv4.conf.all.route_localnet", "1").unwrap();
+                let mut route = Route::open().unwrap();
+                let mut batch = Batch::new();
+                batch.set_down(1);
+                batch.add_route(Some((Ipv4Addr::new(127, 0, 0, 0), 8)), gateway);
+                route.apply(batch).unwrap();
+            })
+            .unwrap();
+            ask_tcp(Some(netns), (LOOPBACK, 8081)).expect_err("published on loopback");
+            ask_tcp(Some(netns), (LOOPBACK, 9000)).expect_err("a service of the host");
+        }
+        assert!(listener.accept().is_err(), "a connection reached the host's loopback");
+    });
+}
+
+#[test]
+fn none_has_only_loopback_and_host_has_no_namespace() {
+    on_host(|_| {
+        let networks = Networks::open(config()).unwrap();
+        let none = budu_network::AttachRequest { mode: Mode::None, ..request("n", &[]) };
+        let none = networks.attach(&none).unwrap();
+        let links = budu_sys::netns::inside(netns_of(&none), || {
+            budu_sys::netlink::Route::open().unwrap().links().unwrap()
+        })
+        .unwrap();
+        assert_eq!(
+            links.iter().map(|link| (link.name.as_str(), link.up)).collect::<Vec<_>>(),
+            [("lo", true)]
+        );
+        let host = budu_network::AttachRequest { mode: Mode::Host, ..request("h", &[]) };
+        let host = networks.attach(&host).unwrap();
+        assert!(host.netns.is_none() && host.endpoint.ip.is_none());
+        // Neither needed a bridge.
+        assert!(budu_sys::netlink::Route::open().unwrap().link("budu0").unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_container_has_low_ports_ping_and_no_ipv6_but_loopback() {
+    on_host(|_| {
+        let networks = Networks::open(config()).unwrap();
+        let mut wish = request("a", &[]);
+        wish.sysctls = vec![("net.ipv4.ip_default_ttl".into(), "33".into())];
+        let container = networks.attach(&wish).unwrap();
+        budu_sys::netns::inside(netns_of(&container), || {
+            for (name, value) in [
+                ("net.ipv4.ip_unprivileged_port_start", "0"),
+                ("net.ipv4.ping_group_range", "0\t2147483647"),
+                ("net.ipv6.conf.eth0.disable_ipv6", "1"),
+                ("net.ipv4.ip_default_ttl", "33"),
+            ] {
+                assert_eq!(budu_sys::netns::read_sysctl(name).unwrap(), value, "{name}");
+            }
+        })
+        .unwrap();
+        assert_ne!(budu_sys::netns::read_sysctl("net.ipv4.ip_default_ttl").unwrap(), "33");
+        wish.container = "b".into();
+        for bad in ["kernel.core_pattern", "net.../x", "net.ipv4.no_such"] {
+            wish.sysctls = vec![(bad.into(), "1".into())];
+            let error = networks.attach(&wish).unwrap_err();
+            assert!(matches!(error, budu_network::Error::Sysctl { .. }), "{error}");
+        }
+        assert!(networks.endpoint("b").is_none());
+    });
+}
