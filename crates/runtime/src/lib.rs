@@ -12,10 +12,14 @@
 //! - `shim`, `init`: what runs in the forked processes.
 #![forbid(unsafe_code)]
 
+mod cgroup;
 pub mod compile;
 pub mod defaults;
+mod init;
 mod launcher;
+mod mount_options;
 pub mod plan;
 pub mod protocol;
+mod shim;
 
-pub use launcher::Launcher;
+pub use launcher::{Launcher, PERSONALITY as LAUNCHER_PERSONALITY, main as launcher_main};

@@ -41,8 +41,6 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 pub const SOCKET: &str = "shim.sock";
 /// Name of the exit record in a container's run directory.
 pub const EXIT_FILE: &str = "exit.json";
-/// Name of the file that holds the container's first process id.
-pub const PID_FILE: &str = "pid";
 
 /// What the engine asks of a shim.
 #[derive(Debug, Clone, Serialize, Deserialize)]

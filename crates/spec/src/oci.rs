@@ -126,6 +126,9 @@ pub struct User {
     /// container's own /etc/passwd and /etc/group, as images name users.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub username: String,
+    /// Not of the specification: further groups by name or number, looked up likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_names: Vec<String>,
 }
 
 /// `capabilities`: five sets of `CAP_*` names.

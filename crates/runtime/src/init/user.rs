@@ -1,0 +1,138 @@
+//! Users and groups by the container's own /etc/passwd and /etc/group.
+//!
+//! The files are read inside the container's root, line by line and bounded;
+//! the host's name service is never asked.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Failing, invalid};
+use crate::plan::UserPlan;
+
+/// More than this of a passwd or group file is not read.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Whom the program runs as, in numbers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    /// Home directory, `/` when the user is in no passwd file.
+    pub(super) home: String,
+}
+
+struct Passwd {
+    name: String,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+struct Group {
+    name: String,
+    gid: u32,
+    members: Vec<String>,
+}
+
+/// Finds the user a plan asks for. Call inside the container's root.
+pub(super) fn find(plan: &UserPlan) -> Failing<User> {
+    match plan {
+        UserPlan::Ids { uid, gid, groups } => {
+            let home = passwd_entry(|p| p.uid == *uid).map_or_else(|| "/".to_owned(), |p| p.home);
+            Ok(User { uid: *uid, gid: *gid, groups: groups.clone(), home })
+        }
+        UserPlan::Named { user, groups } => {
+            let mut found = named(user)?;
+            for group in groups {
+                let gid = group_id(group)?;
+                if !found.groups.contains(&gid) {
+                    found.groups.push(gid);
+                }
+            }
+            Ok(found)
+        }
+    }
+}
+
+fn named(text: &str) -> Failing<User> {
+    let (name, group) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (text, None),
+    };
+    let number = name.parse::<u32>().ok();
+    let entry = match (name, number) {
+        ("", _) => passwd_entry(|p| p.uid == 0),
+        (_, Some(uid)) => passwd_entry(|p| p.uid == uid),
+        _ => passwd_entry(|p| p.name == name),
+    };
+    let mut user = match (entry, number, name) {
+        (Some(p), ..) => {
+            let groups = if group.is_none() { memberships(&p.name) } else { Vec::new() };
+            User { uid: p.uid, gid: p.gid, groups, home: p.home }
+        }
+        (None, Some(uid), _) => User { uid, gid: 0, groups: Vec::new(), home: "/".to_owned() },
+        (None, None, "") => User { home: "/".to_owned(), ..User::default() },
+        _ => return Err(invalid(format!("unable to find user {name}: no matching entries in passwd file"))),
+    };
+    if let Some(group) = group.filter(|g| !g.is_empty()) {
+        user.gid = group_id(group)?;
+    }
+    Ok(user)
+}
+
+fn group_id(text: &str) -> Failing<u32> {
+    if let Some(group) = group_entries(|g| g.name == text).pop() {
+        return Ok(group.gid);
+    }
+    text.parse().map_err(|_| invalid(format!("unable to find group {text}: no matching entries in group file")))
+}
+
+fn memberships(user: &str) -> Vec<u32> {
+    group_entries(|g| g.members.iter().any(|m| m == user)).into_iter().map(|g| g.gid).collect()
+}
+
+fn passwd_entry(wanted: impl Fn(&Passwd) -> bool) -> Option<Passwd> {
+    lines("/etc/passwd").find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let entry = Passwd {
+            name: (*fields.first()?).to_owned(),
+            uid: fields.get(2)?.parse().ok()?,
+            gid: fields.get(3)?.parse().ok()?,
+            home: fields.get(5).filter(|h| !h.is_empty()).map_or("/", |h| *h).to_owned(),
+        };
+        wanted(&entry).then_some(entry)
+    })
+}
+
+fn group_entries(wanted: impl Fn(&Group) -> bool) -> Vec<Group> {
+    lines("/etc/group")
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            let entry = Group {
+                name: (*fields.first()?).to_owned(),
+                gid: fields.get(2)?.parse().ok()?,
+                members: fields.get(3).map_or(Vec::new(), |m| m.split(',').map(str::to_owned).collect()),
+            };
+            wanted(&entry).then_some(entry)
+        })
+        .collect()
+}
+
+/// Lines of a regular file; none when it cannot be read. A FIFO or device in
+/// its place is not opened for reading (O_NONBLOCK, then the type is checked).
+fn lines(path: &str) -> impl Iterator<Item = String> {
+    let file = open_regular(path).ok();
+    file.into_iter().flat_map(|f| BufReader::with_capacity(4096, f.take(MAX_FILE)).split(b'\n').map_while(Result::ok)).map(
+        |line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned(),
+    )
+}
+
+fn open_regular(path: &str) -> io::Result<File> {
+    let fd: OwnedFd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = File::from(fd);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
