@@ -268,3 +268,84 @@ fn base(name: &str, kind: HookKind, point: HookPoint, priority: i32) -> Change {
 fn rule<const N: usize>(chain: &str, statements: [Statement; N]) -> Change {
     Change::AddRule(chain.into(), statements.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Protocol;
+    use crate::firewall::Firewall;
+
+    const SNAPSHOT: &str = include_str!("../tests/ruleset.nft");
+
+    fn plan() -> Plan {
+        Plan {
+            table: "budu-budu0".into(),
+            bridge: "budu0".into(),
+            address: "172.17.0.1/16".parse().unwrap(),
+            masquerade: true,
+        }
+    }
+
+    fn elements() -> Elements {
+        let port = |host_ip: [u8; 4], host_port, protocol| PublishedPort {
+            host_ip: host_ip.into(),
+            host_port,
+            container_port: 80,
+            protocol,
+        };
+        let ports = [
+            port([0; 4], 8080, Protocol::Tcp),
+            port([127, 0, 0, 1], 8081, Protocol::Tcp),
+            port([192, 0, 2, 1], 5353, Protocol::Udp),
+        ];
+        Elements::of(&ports, Ipv4Addr::new(172, 17, 0, 2))
+    }
+
+    #[test]
+    fn the_ruleset_reads_as_reviewed() {
+        let changes = plan().make(elements());
+        let text = Transaction { table: plan().table, changes }.to_string();
+        assert_eq!(text, SNAPSHOT, "review and update tests/ruleset.nft");
+    }
+
+    #[test]
+    fn the_label_changes_with_the_fixed_part_only() {
+        let other = Plan { masquerade: false, ..plan() };
+        assert_ne!(plan().label(), other.label());
+        let moved = Plan { address: "172.18.0.1/16".parse().unwrap(), ..plan() };
+        assert_ne!(plan().label(), moved.label());
+    }
+
+    /// What the kernel holds after our netlink batch is what it holds after
+    /// the `nft` program read the snapshot.
+    #[test]
+    fn nft_reads_back_what_it_would_have_made_itself() {
+        use std::process::{Command, Output};
+        fn listing(fill: impl FnOnce() + Send + 'static) -> Option<String> {
+            let work = || -> Option<Output> {
+                budu_sys::netns::unshare().ok()?;
+                fill();
+                Command::new("nft").args(["-s", "list", "ruleset"]).output().ok()
+            };
+            let output = std::thread::spawn(work).join().unwrap()?;
+            assert!(output.status.success());
+            Some(String::from_utf8(output.stdout).unwrap())
+        }
+        let ours = listing(|| {
+            let mut firewall = Firewall::open(plan()).unwrap();
+            firewall.reconcile(&elements()).unwrap();
+            // A second time changes nothing.
+            firewall.reconcile(&elements()).unwrap();
+        });
+        let Some(ours) = ours else {
+            println!("skipped: no nft program, or no permission to make a network namespace");
+            return;
+        };
+        let theirs = listing(|| {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ruleset.nft");
+            assert!(Command::new("nft").args(["-f", file]).status().unwrap().success());
+        });
+        assert!(ours.contains("tcp . 127.0.0.1 . 8081 : 172.17.0.2 . 80"), "{ours}");
+        assert_eq!(Some(ours), theirs);
+    }
+}
