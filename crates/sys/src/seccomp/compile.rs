@@ -3,6 +3,7 @@
 use super::arch::X32_BIT;
 use super::assemble::{Assembler, Target, Test};
 use super::multiplex::multiplexed;
+use super::narrow::is_narrow;
 use super::{Action, Arch, Arg, Error, Filter, Op, Program};
 use std::collections::BTreeMap;
 
@@ -58,11 +59,12 @@ pub fn compile(filter: &Filter) -> Result<Program, Error> {
 fn section(asm: &mut Assembler, filter: &Filter, audit: u32, members: &[Arch], foreign: Target) -> Target {
     if audit != Arch::X86_64.audit() {
         let ranges = members.first().map(|arch| ranges(filter, *arch)).unwrap_or_default();
-        let search = search(asm, &ranges, members.first().copied(), filter.default);
+        let big_endian = members.first().is_some_and(|arch| arch.is_big_endian());
+        let search = search(asm, &ranges, big_endian, filter.default);
         return asm.load(OFFSET_NUMBER, search);
     }
     let part = |asm: &mut Assembler, arch: Arch| {
-        if members.contains(&arch) { search(asm, &ranges(filter, arch), Some(arch), filter.default) } else { foreign }
+        if members.contains(&arch) { search(asm, &ranges(filter, arch), false, filter.default) } else { foreign }
     };
     let narrow = part(asm, Arch::X32);
     let wide = part(asm, Arch::X86_64);
@@ -77,7 +79,15 @@ fn section(asm: &mut Assembler, filter: &Filter, audit: u32, members: &[Arch], f
 enum Fate {
     Always(Action),
     /// The first alternative whose conditions all hold; otherwise the default.
-    When(Vec<(Vec<Arg>, Action)>),
+    When(Vec<(Vec<Condition>, Action)>),
+}
+
+/// One condition, and how much of the argument the kernel looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Condition {
+    arg: Arg,
+    /// Only the lower 32 bits count.
+    narrow: bool,
 }
 
 /// The fate of every number of one architecture, as ranges: each starts at its number and ends before the next one.
@@ -130,14 +140,18 @@ fn fates(filter: &Filter, arch: Arch) -> BTreeMap<u32, Fate> {
     for rule in filter.rules.iter().filter(|rule| rule.action != filter.default) {
         for name in &rule.syscalls {
             if let Some(number) = arch.number(name) {
+                let condition = |arg: &Arg| {
+                    let narrow = !arch.is_64_bit() || is_narrow(name, arg.index);
+                    Condition { arg: *arg, narrow }
+                };
                 for alternative in alternatives(&rule.args) {
-                    add_fate(&mut fates, number, alternative, rule.action);
+                    add_fate(&mut fates, number, alternative.iter().map(condition).collect(), rule.action);
                 }
             }
             if rule.args.is_empty()
-                && let Some((number, condition)) = multiplexed(arch, name)
+                && let Some((number, arg)) = multiplexed(arch, name)
             {
-                add_fate(&mut fates, number, vec![condition], rule.action);
+                add_fate(&mut fates, number, vec![Condition { arg, narrow: true }], rule.action);
             }
         }
     }
@@ -150,7 +164,7 @@ fn alternatives(args: &[Arg]) -> Vec<Vec<Arg>> {
     if repeated { args.iter().map(|arg| vec![*arg]).collect() } else { vec![args.to_vec()] }
 }
 
-fn add_fate(fates: &mut BTreeMap<u32, Fate>, number: u32, conditions: Vec<Arg>, action: Action) {
+fn add_fate(fates: &mut BTreeMap<u32, Fate>, number: u32, conditions: Vec<Condition>, action: Action) {
     match fates.get_mut(&number) {
         Some(Fate::Always(_)) => {}
         Some(Fate::When(list)) if !conditions.is_empty() => list.push((conditions, action)),
@@ -164,13 +178,13 @@ fn add_fate(fates: &mut BTreeMap<u32, Fate>, number: u32, conditions: Vec<Arg>, 
 }
 
 /// Binary search for the accumulator's number.
-fn search(asm: &mut Assembler, ranges: &[(u32, Fate)], arch: Option<Arch>, default: Action) -> Target {
+fn search(asm: &mut Assembler, ranges: &[(u32, Fate)], big_endian: bool, default: Action) -> Target {
     let leaves: Vec<(u32, Target)> = ranges
         .iter()
         .map(|(start, fate)| {
             let target = match fate {
                 Fate::Always(action) => Target::Return(action.encode()),
-                Fate::When(list) => conditions(asm, list, arch, default),
+                Fate::When(list) => conditions(asm, list, big_endian, default),
             };
             (*start, target)
         })
@@ -189,12 +203,17 @@ fn split(asm: &mut Assembler, leaves: &[(u32, Target)]) -> Target {
     asm.branch(Test::GreaterOrEqual, start, high, low)
 }
 
-fn conditions(asm: &mut Assembler, list: &[(Vec<Arg>, Action)], arch: Option<Arch>, default: Action) -> Target {
+fn conditions(
+    asm: &mut Assembler,
+    list: &[(Vec<Condition>, Action)],
+    big_endian: bool,
+    default: Action,
+) -> Target {
     let mut miss = Target::Return(default.encode());
-    for (args, action) in list.iter().rev() {
+    for (set, action) in list.iter().rev() {
         let mut hit = Target::Return(action.encode());
-        for arg in args.iter().rev() {
-            hit = compare(asm, *arg, arch, hit, miss);
+        for condition in set.iter().rev() {
+            hit = compare(asm, *condition, big_endian, hit, miss);
         }
         miss = hit;
     }
@@ -202,43 +221,43 @@ fn conditions(asm: &mut Assembler, list: &[(Vec<Arg>, Action)], arch: Option<Arc
 }
 
 /// Loads and compares one argument.
-fn compare(asm: &mut Assembler, arg: Arg, arch: Option<Arch>, yes: Target, no: Target) -> Target {
+fn compare(asm: &mut Assembler, condition: Condition, big_endian: bool, yes: Target, no: Target) -> Target {
+    let Condition { arg, narrow } = condition;
     let (yes, no) = match arg.op {
         Op::NotEqual | Op::Less | Op::LessOrEqual => (no, yes),
         Op::Equal | Op::GreaterOrEqual | Op::Greater | Op::MaskedEqual => (yes, no),
     };
-    let (high_value, low_value) = halves(arg.value);
     let base = OFFSET_ARGS + 8 * u32::from(arg.index);
-    let (low, high) = if arch.is_some_and(Arch::is_big_endian) { (base + 4, base) } else { (base, base + 4) };
-    let wide = arch.is_none_or(Arch::is_64_bit);
-    match arg.op {
-        Op::Equal | Op::NotEqual => {
-            let test = asm.branch(Test::Equal, low_value, yes, no);
-            let test = asm.load(low, test);
-            if !wide {
-                return test;
-            }
-            let test = asm.branch(Test::Equal, high_value, test, no);
-            asm.load(high, test)
-        }
-        Op::MaskedEqual => {
-            let (high_expected, low_expected) = halves(arg.value_two & arg.value);
-            let test = masked(asm, low, low_value, low_expected, yes, no);
-            if wide { masked(asm, high, high_value, high_expected, test, no) } else { test }
-        }
-        Op::GreaterOrEqual | Op::Less | Op::Greater | Op::LessOrEqual => {
-            let strict = matches!(arg.op, Op::Greater | Op::LessOrEqual);
-            let operator = if strict { Test::Greater } else { Test::GreaterOrEqual };
-            let test = asm.branch(operator, low_value, yes, no);
-            let test = asm.load(low, test);
-            if !wide {
-                return test;
-            }
-            let test = asm.branch(Test::Equal, high_value, test, no);
-            let test = asm.branch(Test::Greater, high_value, yes, test);
-            asm.load(high, test)
-        }
+    let (low, high) = if big_endian { (base + 4, base) } else { (base, base + 4) };
+    let (high_value, low_value) = halves(arg.value);
+    if arg.op == Op::MaskedEqual {
+        let (high_expected, low_expected) = halves(arg.value_two & arg.value);
+        let test = masked(asm, low, low_value, low_expected, yes, no);
+        return if narrow { test } else { masked(asm, high, high_value, high_expected, test, no) };
     }
+    let strict = matches!(arg.op, Op::Greater | Op::LessOrEqual);
+    let equality = matches!(arg.op, Op::Equal | Op::NotEqual);
+    let operator = match (equality, strict) {
+        (true, _) => Test::Equal,
+        (_, true) => Test::Greater,
+        _ => Test::GreaterOrEqual,
+    };
+    if narrow {
+        // A negative number is written with all upper bits set; any other value this large is never reached.
+        let negative = high_value == u32::MAX && low_value > u32::MAX / 2;
+        if high_value != 0 && !negative {
+            return no;
+        }
+        let test = asm.branch(operator, low_value, yes, no);
+        return asm.load(low, test);
+    }
+    let test = asm.branch(operator, low_value, yes, no);
+    let test = asm.load(low, test);
+    let mut test = asm.branch(Test::Equal, high_value, test, no);
+    if !equality {
+        test = asm.branch(Test::Greater, high_value, yes, test);
+    }
+    asm.load(high, test)
 }
 
 /// Loads one half of an argument, masks and compares it; nothing at all when the mask is empty.

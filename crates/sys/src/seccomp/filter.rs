@@ -60,7 +60,7 @@ pub enum Op {
     GreaterOrEqual,
     /// `argument > value`
     Greater,
-    /// `argument & value == value_two`
+    /// `argument & value == value_two & value`: bits outside the mask do not count, on either side.
     MaskedEqual,
 }
 

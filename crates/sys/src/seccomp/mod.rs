@@ -15,17 +15,22 @@
 //! * with a refusing default, numbers above every number the filter names answer `ENOSYS`, so that a program built for
 //!   a newer kernel falls back instead of giving up.
 //!
-//! One thing is stricter than libseccomp: a *conditional* rule for `socket` and its family is never mirrored to the
-//! 32-bit `socketcall` multiplexer, whose arguments lie behind a pointer where no filter can look.
+//! Two things are stricter than libseccomp. Arguments that the kernel cuts to 32 bits are compared by these 32 bits (see
+//! `narrow.rs` for the holes that this closes). And a *conditional* rule for `socket` and its
+//! family is never mirrored to the 32-bit `socketcall` multiplexer, whose arguments lie behind a pointer where no filter
+//! can look.
 
 mod arch;
 mod assemble;
 mod compile;
+#[cfg(test)]
+mod differential;
 mod filter;
 mod install;
 #[cfg(test)]
 mod interpret;
 mod multiplex;
+mod narrow;
 mod tables;
 
 pub use arch::Arch;
