@@ -1,9 +1,11 @@
 //! The door: attach, detach, adopt, reclaim.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use budu_spec::Id;
+use budu_sys::conntrack::{self, Flow};
 use budu_sys::netlink::Batch;
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
@@ -15,7 +17,7 @@ use crate::ruleset::Elements;
 use crate::state::{Core, Held};
 use crate::wire::{self, Wired};
 use crate::{
-    AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Network, PublishedPort,
+    AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Network, Protocol, PublishedPort,
 };
 
 /// All networks of one daemon. Cheap to clone; methods block for microseconds
@@ -164,6 +166,7 @@ impl Networks {
             [] => Ok(()),
             ports => self.core.withdraw(Elements::of(ports, ip)),
         };
+        forget_flows(&endpoint.ports);
         // Only now may somebody else take the ports.
         drop(reservations);
         self.core.release(Some(ip), &endpoint.host_link);
@@ -251,7 +254,7 @@ impl Networks {
         &self,
         request: &AttachRequest,
         endpoint: &mut Endpoint,
-        ip: std::net::Ipv4Addr,
+        ip: Ipv4Addr,
     ) -> Result<(), Error> {
         let mut state = self.core.state();
         let mut ephemeral = state.ephemeral;
@@ -280,7 +283,9 @@ impl Networks {
         let mut batch = Batch::new();
         batch.set_hairpin(&endpoint.host_link);
         open_route()?.apply(batch)?;
-        self.core.publish(elements)
+        self.core.publish(elements)?;
+        forget_flows(&endpoint.ports);
+        Ok(())
     }
 
     fn hold(&self, endpoint: Endpoint, reservations: Vec<Reservation>) -> Result<(), Error> {
@@ -395,6 +400,32 @@ impl Drop for Undo<'_> {
             tracing::warn!(%error, "firewall elements of a failed start may remain");
         }
         self.core.release(Some(self.wired.ip), &self.wired.host_link);
+    }
+}
+
+/// Makes the kernel forget what it knows about UDP flows to these ports: they
+/// would go on to where they went before.
+fn forget_flows(ports: &[PublishedPort]) {
+    let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let udp: Vec<&PublishedPort> = udp.collect();
+    if udp.is_empty() {
+        return;
+    }
+    let outcome = open_route().and_then(|mut route| {
+        let local = route.addresses()?;
+        let here = |ip: Ipv4Addr| ip.is_loopback() || local.iter().any(|address| address.ip == ip);
+        let published = |flow: &Flow, port: &PublishedPort| {
+            flow.port == port.host_port
+                && (flow.destination == port.host_ip
+                    || port.host_ip.is_unspecified() && here(flow.destination))
+        };
+        let forgotten = conntrack::forget(|flow| {
+            flow.protocol == Protocol::Udp.number() && udp.iter().any(|port| published(flow, port))
+        });
+        Ok(forgotten?)
+    });
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "clients that go on sending from one UDP port may not be heard");
     }
 }
 

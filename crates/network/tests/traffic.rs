@@ -3,6 +3,7 @@
 mod rig;
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 
 use budu_network::{Mode, Networks, Protocol};
 use rig::*;
@@ -14,8 +15,8 @@ fn a_container_reaches_outside_behind_the_hosts_address() {
     on_host(|host| {
         let networks = Networks::open(config()).unwrap();
         let container = networks.attach(&request("a", &[])).unwrap();
-        serve_tcp(std::os::fd::AsFd::as_fd(&host.peer), 80);
-        serve_udp(std::os::fd::AsFd::as_fd(&host.peer), 80);
+        serve_tcp(host.peer.as_fd(), 80);
+        serve_udp(host.peer.as_fd(), 80);
         // Masqueraded: the peer has no route back to container addresses.
         assert_eq!(ask_tcp(Some(netns_of(&container)), (PEER, 80)).unwrap(), HOST);
         assert_eq!(ask_udp(Some(netns_of(&container)), (PEER, 80)).unwrap(), HOST);
@@ -37,7 +38,7 @@ fn a_published_port_answers_from_everywhere() {
         let gateway = server.endpoint.gateway.unwrap();
         let server_ip = server.endpoint.ip.unwrap();
         let other_ip = other.endpoint.ip.unwrap();
-        let peer = Some(std::os::fd::AsFd::as_fd(&host.peer));
+        let peer = Some(host.peer.as_fd());
         // (from, to, who the server sees)
         for (what, from, to, seen) in [
             ("LAN peer", peer, HOST, PEER),
@@ -74,7 +75,7 @@ fn nothing_but_published_ports_is_reachable_from_the_lan() {
         }
         let ip = server.endpoint.ip.unwrap();
         host.peer_routes(Ipv4Addr::new(172, 17, 0, 0), 16);
-        let peer = Some(std::os::fd::AsFd::as_fd(&host.peer));
+        let peer = Some(host.peer.as_fd());
         // A published container port is reachable at the host's address only.
         for inside in [80, 81, 82] {
             ask_tcp(peer, (ip, inside)).expect_err("tcp straight to the container");
@@ -98,10 +99,8 @@ fn the_hosts_loopback_is_no_ones_but_its_own() {
         let listener = std::net::TcpListener::bind("127.0.0.1:9000").unwrap();
         listener.set_nonblocking(true).unwrap();
         // Neighbour and container route 127.0.0.0/8 through the host.
-        let via = [
-            (std::os::fd::AsFd::as_fd(&host.peer), HOST),
-            (netns_of(&server), server.endpoint.gateway.unwrap()),
-        ];
+        let via =
+            [(host.peer.as_fd(), HOST), (netns_of(&server), server.endpoint.gateway.unwrap())];
         for (netns, gateway) in via {
             budu_sys::netns::inside(netns, || {
                 use budu_sys::netlink::{Batch, Route};
@@ -168,5 +167,37 @@ fn a_container_has_low_ports_ping_and_no_ipv6_but_loopback() {
             assert!(matches!(error, budu_network::Error::Sysctl { .. }), "{error}");
         }
         assert!(networks.endpoint("b").is_none());
+    });
+}
+
+#[test]
+fn a_udp_client_that_never_stops_reaches_each_new_container() {
+    use std::net::UdpSocket;
+    on_host(|host| {
+        let networks = Networks::open(config()).unwrap();
+        // Someone else's container, so that connections are tracked already.
+        let _other = networks.attach(&request("other", &[])).unwrap();
+        let peer = host.peer.as_fd();
+        let client =
+            budu_sys::netns::inside(peer, || UdpSocket::bind("0.0.0.0:7000")).unwrap().unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+        client.send_to(b"nobody listens", (HOST, 8080)).unwrap();
+        for name in ["first", "second"] {
+            let server =
+                networks.attach(&request(name, &[port(None, 8080, 80, Protocol::Udp)])).unwrap();
+            let socket =
+                budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80"))
+                    .unwrap()
+                    .unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            client.send_to(name.as_bytes(), (HOST, 8080)).unwrap();
+            let mut buffer = [0; 16];
+            let (length, from) = socket.recv_from(&mut buffer).expect(name);
+            assert_eq!(&buffer[..length], name.as_bytes());
+            socket.send_to(b"yes", from).unwrap();
+            let (length, from) = client.recv_from(&mut buffer).expect(name);
+            assert_eq!((&buffer[..length], from), (&b"yes"[..], (HOST, 8080).into()));
+            networks.detach(name).unwrap();
+        }
     });
 }

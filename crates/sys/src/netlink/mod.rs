@@ -11,6 +11,7 @@
 mod connection;
 mod dump;
 mod route;
+pub(crate) mod wire;
 
 pub use connection::Error;
 pub(crate) use connection::{Connection, Reply};

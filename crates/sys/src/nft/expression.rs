@@ -1,6 +1,6 @@
 //! The instructions a rule is made of, as the kernel knows them.
 
-use super::wire::Writer;
+use crate::netlink::wire::Writer;
 
 /// A register: 0 is the verdict, 1 to 4 hold 16 bytes each, 8 to 23 the same
 /// bytes in fours.

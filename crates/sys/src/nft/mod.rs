@@ -14,10 +14,10 @@
 //! padded to four bytes as the kernel's registers are.
 
 mod expression;
+mod message;
 mod object;
 mod socket;
 mod statement;
-mod wire;
 
 pub use expression::{Expression, Register};
 pub use object::{Chain, Change, Element, Field, Hook, HookKind, HookPoint, Map, Transaction};

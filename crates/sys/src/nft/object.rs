@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use super::message;
 use super::statement::Statement;
-use super::wire::{Writer, message};
+use crate::netlink::wire::Writer;
 
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;

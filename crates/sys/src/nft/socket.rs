@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::message::{self, BATCH_BEGIN, BATCH_END, FAMILY_IP, SUBSYSTEM};
 use super::object::{Change, Element, Map, Transaction};
-use super::wire::{self, BATCH_BEGIN, BATCH_END, FAMILY_IP, SUBSYSTEM, Writer, message};
+use crate::netlink::wire::{self, Writer};
 use crate::netlink::{Connection, Error, Reply};
 
 const REQUEST: u16 = 1;
