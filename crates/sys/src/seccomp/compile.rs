@@ -112,7 +112,7 @@ fn ranges(filter: &Filter, arch: Arch) -> Vec<(u32, Fate)> {
     if let Some(newest) = newest {
         add(newest + 1, Fate::Always(ENOSYS));
     }
-    if !private.is_empty() {
+    if arch == Arch::Arm && newest.is_some() {
         add(ARM_PRIVATE, Fate::Always(filter.default));
     }
     for (number, fate) in private {

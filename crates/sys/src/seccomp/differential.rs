@@ -243,7 +243,10 @@ fn random_filters_do_what_they_say() {
                     let args = if arch.is_64_bit() { *vector } else { vector.map(|value| value & 0xffff_ffff) };
                     let verdict = run(&program, &data(number, arch.audit(), args));
                     let expected = by_definition(&filter, arch, call, args).encode();
-                    assert_eq!(verdict, expected, "{} args {args:x?}", describe(&filter, arch.audit(), number));
+                    let named = filter.rules.iter().any(|rule| rule.syscalls.iter().any(|one| one == call));
+                    let newer = !named && verdict == Action::Errno(38).encode() && !default.lets_through();
+                    let text = || describe(&filter, arch.audit(), number);
+                    assert!(verdict == expected || newer, "{} args {args:x?}: {verdict:#x}, not {expected:#x}", text());
                 }
             }
         }
@@ -265,7 +268,7 @@ fn random_filters_agree_with_libseccomp() {
         // libseccomp 2.5 does not know LoongArch; s390x would swap the halves of arguments.
         let others = [Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm, Arch::Riscv64, Arch::Ppc64le];
         let mut arches = vec![Arch::X86_64];
-        arches.extend(others.into_iter().filter(|_| random.next() % 3 == 0));
+        arches.extend(others.into_iter().filter(|_| random.next().is_multiple_of(3)));
         let mut rules = Vec::new();
         for call in CALLS {
             let action = random.pick(&ACTIONS);
@@ -292,7 +295,7 @@ fn a_profile_like_dockers_agrees_with_libseccomp() {
     let equal = |index, op, value| Arg { index, op, value, value_two: 0 };
     let rule = |call: &str, args: Vec<Arg>| Rule { syscalls: vec![call.to_owned()], action: Action::Allow, args };
     // libseccomp 2.5 knows calls up to Linux 5.17.
-    let names = (0..335).chain(424..449).filter_map(|number| super::name(Arch::X86_64, number)).filter(|_| random.next() % 5 > 0);
+    let names = (0..335).chain(424..449).filter_map(|number| super::name(Arch::X86_64, number)).filter(|_| !random.next().is_multiple_of(5));
     let special = ["socket", "personality", "clone", "clone3", "ipc", "socketcall"];
     let names = names.filter(|name| !special.contains(name)).map(ToOwned::to_owned).collect();
     let mut rules = vec![Rule { syscalls: names, action: Action::Allow, args: Vec::new() }];

@@ -32,6 +32,8 @@ mod interpret;
 mod multiplex;
 mod narrow;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use arch::Arch;
 pub use compile::compile;
