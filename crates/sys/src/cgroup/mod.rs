@@ -16,9 +16,13 @@ mod control;
 mod convert;
 mod device;
 mod device_program;
+#[cfg(test)]
+mod kernel_tests;
 mod layout;
 mod path;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod plan_v1;
 mod plan_v2;
 mod resources;
