@@ -1,0 +1,135 @@
+//! `config.json`: what the user set once for all commands.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use budu_spec::Reference;
+use budu_spec::docker::AuthConfig;
+use serde::Deserialize;
+
+use crate::error::Error;
+
+/// The settings we know; others are left alone.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    auths: BTreeMap<String, Auth>,
+    /// Sent with every request.
+    #[serde(rename = "HttpHeaders")]
+    pub(crate) http_headers: BTreeMap<String, String>,
+    /// Default `--format` of ps.
+    #[serde(rename = "psFormat")]
+    pub(crate) ps_format: String,
+    /// Default `--format` of images.
+    #[serde(rename = "imagesFormat")]
+    pub(crate) images_format: String,
+    /// Default `--format` of network ls.
+    #[serde(rename = "networksFormat")]
+    pub(crate) networks_format: String,
+    /// Default `--detach-keys`.
+    #[serde(rename = "detachKeys")]
+    pub(crate) detach_keys: String,
+    /// Context used when none is named.
+    #[serde(rename = "currentContext")]
+    pub(crate) current_context: String,
+    #[serde(rename = "credsStore")]
+    creds_store: String,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+    /// Proxy settings by daemon address; `default` holds for all.
+    pub(crate) proxies: BTreeMap<String, BTreeMap<String, String>>,
+    /// The directory it was read from.
+    #[serde(skip)]
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Auth {
+    auth: String,
+    username: String,
+    password: String,
+    identitytoken: String,
+    registrytoken: String,
+}
+
+/// Docker Hub's key in `auths`.
+const HUB: &str = "https://index.docker.io/v1/";
+
+impl Config {
+    /// Reads `config.json` below `directory`; a missing file means no settings.
+    pub(crate) fn load(directory: &Path) -> Result<Config, Error> {
+        let path = directory.join("config.json");
+        let mut config = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::new(format_args!("read {}: {error}", path.display())))?,
+            Err(_) => Config::default(),
+        };
+        directory.clone_into(&mut config.directory);
+        Ok(config)
+    }
+
+    /// The directory named by `--config`, `DOCKER_CONFIG` or the home directory.
+    pub(crate) fn default_directory() -> PathBuf {
+        match std::env::var_os("DOCKER_CONFIG") {
+            Some(directory) if !directory.is_empty() => directory.into(),
+            _ => PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".docker"),
+        }
+    }
+
+    /// Builds the `X-Registry-Auth` value for the registry of `image`.
+    pub(crate) fn registry_auth(&self, image: &Reference) -> Option<String> {
+        let registry = image.registry();
+        if !self.creds_store.is_empty() || self.cred_helpers.contains_key(registry) {
+            eprintln!("budu: credential helpers are not implemented yet; only \"auths\" of config.json is used");
+        }
+        let key = if registry == "docker.io" { HUB } else { registry };
+        let found = self.auths.get(key).or_else(|| {
+            self.auths.iter().find(|(name, _)| host_of(name) == registry).map(|(_, auth)| auth)
+        })?;
+        let mut auth = AuthConfig {
+            username: found.username.clone(),
+            password: found.password.clone(),
+            serveraddress: key.to_owned(),
+            identitytoken: found.identitytoken.clone(),
+            registrytoken: found.registrytoken.clone(),
+        };
+        if let Ok(plain) = base64::engine::general_purpose::STANDARD.decode(&found.auth)
+            && let Ok(plain) = String::from_utf8(plain)
+            && let Some((user, password)) = plain.split_once(':')
+        {
+            user.clone_into(&mut auth.username);
+            password.trim_end_matches('\0').clone_into(&mut auth.password);
+        }
+        let json = serde_json::to_vec(&auth).ok()?;
+        Some(base64::engine::general_purpose::URL_SAFE.encode(json))
+    }
+}
+
+fn host_of(key: &str) -> &str {
+    let key = key.trim_start_matches("https://").trim_start_matches("http://");
+    key.split('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auth_is_found_by_host_and_decoded() {
+        let config: Config = serde_json::from_str(
+            r#"{"auths":{"https://r.example:5000/v2/":{"auth":"dTpwOnc="},"https://index.docker.io/v1/":{"identitytoken":"t"}}}"#,
+        )
+        .unwrap();
+        let decode = |name: &str| {
+            let value = config.registry_auth(&Reference::parse(name).unwrap())?;
+            let json = base64::engine::general_purpose::URL_SAFE.decode(value).unwrap();
+            Some(serde_json::from_slice::<AuthConfig>(&json).unwrap())
+        };
+        let auth = decode("r.example:5000/app").unwrap();
+        assert_eq!((auth.username.as_str(), auth.password.as_str()), ("u", "p:w"));
+        assert_eq!(decode("nginx").unwrap().identitytoken, "t");
+        assert!(decode("other.example/app").is_none());
+    }
+}
