@@ -218,7 +218,7 @@ fn inspect_shapes(client: Client) {
 
 fn top_lists_processes(client: Client) {
     let docker = shared::client(client);
-    let name = background(&docker, "top", &[], "sleep 1234 & sleep 4321");
+    let name = background(&docker, "top", &[], "sleep 1234 & sleep 4321; true");
     let listed = budu_testkit::wait::until("three processes", Duration::from_secs(5), || {
         let table = docker.ok(["top", &name]);
         (table.lines().count() == 4).then_some(table)

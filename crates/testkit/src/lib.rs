@@ -36,7 +36,7 @@ mod terminal;
 pub mod wait;
 
 pub use cache::cache_dir;
-pub use cage::{Cage, Mount, World, enter_if_caged};
+pub use cage::{Cage, Mount, World, enter_if_caged, in_network_of};
 pub use census::Census;
 pub use engine::{Backend, Client, ClientHandle, Engine, HOST, NEIGHBOUR, Options};
 pub use faulty::{Fault, FaultyRegistry};

@@ -164,18 +164,7 @@ impl Cage {
 
     /// Runs `work` on a thread in the cage's network.
     pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                // SAFETY: moves only this thread, which ends with `work`.
-                let moved =
-                    unsafe { libc::setns(self.network.as_raw_fd(), libc::CLONE_NEWNET) } == 0;
-                if moved { Ok(work()) } else { Err(std::io::Error::last_os_error()) }
-            });
-            match thread.join() {
-                Ok(result) => Ok(result.context("enter the cage's network")?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        })
+        in_network(&self.network, work)
     }
 
     /// Runs a program in the cage's network; its failure is an error.
@@ -219,6 +208,25 @@ impl Drop for Cage {
         let _ = self.child.wait();
         fence::remove(&self.cgroup);
     }
+}
+
+/// Runs `work` on a thread in the network of the process `pid`, such as a container's.
+pub fn in_network_of<T: Send>(pid: u64, work: impl FnOnce() -> T + Send) -> Result<T> {
+    in_network(&File::open(format!("/proc/{pid}/ns/net"))?, work)
+}
+
+fn in_network<T: Send>(network: &File, work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: moves only this thread, which ends with `work`.
+            let moved = unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) } == 0;
+            if moved { Ok(work()) } else { Err(std::io::Error::last_os_error()) }
+        });
+        match thread.join() {
+            Ok(result) => Ok(result.context("enter a network")?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 fn listen(stdout: impl BufRead, heard: &(Mutex<Heard>, Condvar)) {
