@@ -7,8 +7,14 @@ const CHARACTER: u32 = 0o020_000;
 
 /// Nodes made in every container's /dev: name, major, minor. `ptmx` and `console` are not nodes of their own: the first
 /// is a link into the container's devpts, the second the container's terminal.
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// The nodes, owned by root, open to everybody (OCI runtime specification, "Default Devices").
 pub fn nodes() -> Vec<DevicePlan> {
@@ -68,7 +74,9 @@ impl From<cgroup::DeviceRule> for DeviceRule {
 
 /// A device rule of a plan that says nothing sensible.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("device rule with kind {kind:?} and access {access:?}: kind must be a, b or c, access some of rwm")]
+#[error(
+    "device rule with kind {kind:?} and access {access:?}: kind must be a, b or c, access some of rwm"
+)]
 pub struct BadDeviceRule {
     /// As given.
     pub kind: char,
@@ -88,7 +96,13 @@ impl TryFrom<&DeviceRule> for cgroup::DeviceRule {
             _ => return Err(bad()),
         };
         let access = Access::parse(&rule.access).ok_or_else(bad)?;
-        Ok(cgroup::DeviceRule { allow: rule.allow, kind, major: rule.major, minor: rule.minor, access })
+        Ok(cgroup::DeviceRule {
+            allow: rule.allow,
+            kind,
+            major: rule.major,
+            minor: rule.minor,
+            access,
+        })
     }
 }
 
@@ -128,7 +142,8 @@ mod tests {
             let there = cgroup::DeviceRule::try_from(&rule).expect("valid");
             assert_eq!(DeviceRule::from(there), rule);
         }
-        let nonsense = DeviceRule { allow: true, kind: 'x', major: None, minor: None, access: "r".to_owned() };
+        let nonsense =
+            DeviceRule { allow: true, kind: 'x', major: None, minor: None, access: "r".to_owned() };
         assert!(cgroup::DeviceRule::try_from(&nonsense).is_err());
     }
 }

@@ -11,7 +11,10 @@ fn with(name: &str) -> CapSet {
 
 /// The first unconditional action for a call.
 fn always(filter: &Filter, name: &str) -> Option<Action> {
-    let rule = filter.rules.iter().find(|rule| rule.args.is_empty() && rule.syscalls.iter().any(|one| one == name));
+    let rule = filter
+        .rules
+        .iter()
+        .find(|rule| rule.args.is_empty() && rule.syscalls.iter().any(|one| one == name));
     rule.map(|rule| rule.action)
 }
 
@@ -24,7 +27,8 @@ fn the_built_in_profile_parses_and_compiles() {
     assert!(program.instructions.len() < 1000, "{} instructions", program.instructions.len());
     for arch in Arch::ALL {
         let host = Host { arch, ..host(CapSet::ALL) };
-        seccomp::compile(&Profile::built_in().filter(&host).expect("valid")).expect("compiles everywhere");
+        seccomp::compile(&Profile::built_in().filter(&host).expect("valid"))
+            .expect("compiles everywhere");
     }
 }
 
@@ -40,7 +44,9 @@ fn capabilities_open_calls() {
     for name in ["mount", "clone", "clone3", "setns", "bpf"] {
         assert_eq!(always(&admin, name), Some(Action::Allow), "{name}");
     }
-    for (capability, name) in [("DAC_READ_SEARCH", "open_by_handle_at"), ("SYSLOG", "syslog"), ("BPF", "bpf")] {
+    for (capability, name) in
+        [("DAC_READ_SEARCH", "open_by_handle_at"), ("SYSLOG", "syslog"), ("BPF", "bpf")]
+    {
         assert_eq!(always(&plain, name), None, "{name}");
         let more = Profile::built_in().filter(&host(with(capability))).expect("valid");
         assert_eq!(always(&more, name), Some(Action::Allow), "{name}");
@@ -75,7 +81,8 @@ fn both_formats_parse() {
         "subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"name":"chmod","action":"SCMP_ACT_ERRNO","args":null,
         "includes":{},"excludes":{}},{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":30,"args":[
         {"index":1,"value":511,"valueTwo":0,"op":"SCMP_CMP_EQ"}]}]}"#;
-    let filter = Profile::parse(docker).expect("valid").filter(&host(CapSet::EMPTY)).expect("valid");
+    let filter =
+        Profile::parse(docker).expect("valid").filter(&host(CapSet::EMPTY)).expect("valid");
     assert_eq!(filter.arches, [Arch::X86_64, Arch::X86]);
     assert_eq!(always(&filter, "chmod"), Some(Action::Errno(1)));
     assert_eq!(filter.rules[1].action, Action::Errno(30));

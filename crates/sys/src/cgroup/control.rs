@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// How long freezing may take; a task in uninterruptible sleep can hold it up.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Killing goes on without freezing after this.
+const KILL_FREEZE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A file's contents.
 pub(super) fn read(directory: BorrowedFd<'_>, file: &str) -> io::Result<Vec<u8>> {
@@ -49,7 +51,12 @@ pub(super) fn descendants(directory: BorrowedFd<'_>) -> io::Result<Vec<String>> 
     Ok(found)
 }
 
-fn below(directory: BorrowedFd<'_>, prefix: &str, depth: u8, found: &mut Vec<String>) -> io::Result<()> {
+fn below(
+    directory: BorrowedFd<'_>,
+    prefix: &str,
+    depth: u8,
+    found: &mut Vec<String>,
+) -> io::Result<()> {
     // Containers choose this depth; nobody needs more, and recursion must end.
     if depth >= 32 {
         return Ok(());
@@ -84,7 +91,9 @@ pub(super) fn enable(
     if controllers.is_empty() {
         return Ok(());
     }
-    let fail = |action: &str, errno: Errno| Error::io(action, hierarchy.mount.join("cgroup.subtree_control"), errno);
+    let fail = |action: &str, errno: Errno| {
+        Error::io(action, hierarchy.mount.join("cgroup.subtree_control"), errno)
+    };
     let mut level = String::new();
     for part in path.components() {
         let file = format!("{level}cgroup.subtree_control");
@@ -97,14 +106,18 @@ pub(super) fn enable(
             Err(errno) => return Err(fail("read", errno)),
         };
         let text = String::from_utf8_lossy(&text);
-        let on = text.split_ascii_whitespace().filter_map(Controllers::from_name).fold(Controllers::NONE, Controllers::union);
+        let on = text
+            .split_ascii_whitespace()
+            .filter_map(Controllers::from_name)
+            .fold(Controllers::NONE, Controllers::union);
         let missing = controllers.difference(on);
         if !missing.is_empty() {
             let names: Vec<String> = missing.names().map(|name| format!("+{name}")).collect();
             let value = names.join(" ");
             let mut result = write(root, &file, value.as_bytes());
             if result == Err(Errno::BUSY) && level.is_empty() {
-                evacuate(root).map_err(|errno| fail("move processes out of the root group for", errno))?;
+                evacuate(root)
+                    .map_err(|errno| fail("move processes out of the root group for", errno))?;
                 result = write(root, &file, value.as_bytes());
             }
             result.map_err(|errno| fail(&format!("write {value:?} to"), errno))?;
@@ -161,8 +174,13 @@ impl Cgroup {
     /// [`Error::Io`].
     pub fn procs(&self) -> Result<Vec<Pid>, Error> {
         let directory = self.members()?;
-        let mut found = pids(&read(directory, "cgroup.procs").map_err(|errno| self.fail("list processes of", errno))?);
-        for child in descendants(directory).map_err(|errno| self.fail("list groups below", errno))? {
+        let mut found = pids(
+            &read(directory, "cgroup.procs")
+                .map_err(|errno| self.fail("list processes of", errno))?,
+        );
+        for child in
+            descendants(directory).map_err(|errno| self.fail("list groups below", errno))?
+        {
             // It may be gone already, and its processes with it.
             if let Ok(text) = read(directory, &format!("{child}/cgroup.procs")) {
                 found.extend(pids(&text));
@@ -185,7 +203,7 @@ impl Cgroup {
             }
         }
         // Frozen processes cannot fork, so that one pass suffices where freezing works.
-        let frozen = self.procs()?.len() > 1 && self.freeze().is_ok();
+        let frozen = self.procs()?.len() > 1 && self.set_frozen(true, KILL_FREEZE_TIMEOUT).is_ok();
         let mut result = Ok(());
         for _ in 0..if frozen { 1 } else { 32 } {
             let pids = self.procs()?;
@@ -199,7 +217,7 @@ impl Cgroup {
                 }
             }
         }
-        if frozen || self.is_frozen().unwrap_or(false) {
+        if self.directory(Controllers::FREEZER).is_some() {
             // A frozen process of v1 takes its signal only when thawed.
             self.thaw()?;
         }
@@ -212,9 +230,9 @@ impl Cgroup {
     /// [`Error::NoController`] on v1 without freezer, [`Error::Io`] with `ETIMEDOUT` when one does not stop; the group
     /// is thawed again then.
     pub fn freeze(&self) -> Result<(), Error> {
-        let result = self.set_frozen(true);
+        let result = self.set_frozen(true, FREEZE_TIMEOUT);
         if result.is_err() {
-            let _ = self.set_frozen(false);
+            let _ = self.thaw();
         }
         result
     }
@@ -224,12 +242,12 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::freeze`].
     pub fn thaw(&self) -> Result<(), Error> {
-        self.set_frozen(false)
+        self.set_frozen(false, FREEZE_TIMEOUT)
     }
 
-    fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
+    fn set_frozen(&self, frozen: bool, timeout: Duration) -> Result<(), Error> {
         let directory = self.freezer()?;
-        let deadline = Instant::now() + FREEZE_TIMEOUT;
+        let deadline = Instant::now() + timeout;
         let action = if frozen { "freeze" } else { "thaw" };
         let outcome = match self.version {
             Version::V1 => freeze_v1(directory, frozen, deadline),
@@ -239,8 +257,10 @@ impl Cgroup {
     }
 
     fn freezer(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.directory(Controllers::FREEZER)
-            .ok_or_else(|| Error::NoController { controller: "freezer".to_owned(), what: "pausing".to_owned() })
+        self.directory(Controllers::FREEZER).ok_or_else(|| Error::NoController {
+            controller: "freezer".to_owned(),
+            what: "pausing".to_owned(),
+        })
     }
 
     /// Whether the group is frozen now.
@@ -250,7 +270,9 @@ impl Cgroup {
     pub fn is_frozen(&self) -> Result<bool, Error> {
         let directory = self.freezer()?;
         let result = match self.version {
-            Version::V1 => read(directory, "freezer.state").map(|state| state.trim_ascii() == b"FROZEN"),
+            Version::V1 => {
+                read(directory, "freezer.state").map(|state| state.trim_ascii() == b"FROZEN")
+            }
             Version::V2 => read(directory, "cgroup.freeze").map(|state| state.trim_ascii() == b"1"),
         };
         result.map_err(|errno| self.fail("read the state of", errno))
@@ -276,7 +298,8 @@ fn freeze_v1(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::
 }
 
 fn freeze_v2(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::Result<()> {
-    let events = fs::openat(directory, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let events =
+        fs::openat(directory, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     write(directory, "cgroup.freeze", if frozen { b"1" } else { b"0" })?;
     let wanted = if frozen { "1" } else { "0" };
     loop {

@@ -27,6 +27,7 @@ mod plan_v1;
 mod plan_v2;
 mod resources;
 mod stats;
+mod support;
 
 pub use apply::{Cgroup, Entry};
 pub use device::{Access, DeviceKind, DeviceRule};
@@ -35,6 +36,7 @@ pub use path::CgroupPath;
 pub use plan::{Plan, Write, plan, plan_update};
 pub use resources::{BlockIo, Cpu, HugePage, Memory, Resources, Throttle, WeightDevice};
 pub use stats::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats};
+pub use support::Support;
 
 use std::path::PathBuf;
 
@@ -83,7 +85,11 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(action: impl Into<String>, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Error {
+    pub(super) fn io(
+        action: impl Into<String>,
+        path: impl Into<PathBuf>,
+        source: impl Into<std::io::Error>,
+    ) -> Error {
         Error::Io { action: action.into(), path: path.into(), source: source.into() }
     }
 

@@ -24,7 +24,6 @@ const NARROW: &[(&str, u8)] = &[
     ("openat", 2),
     ("open", 1),
     ("pidfd_send_signal", 1),
-    ("perf_event_open", 4),
     ("personality", 0),
     ("prctl", 0),
     ("quotactl", 0),

@@ -40,7 +40,11 @@ fn upper_halves_do_not_smuggle_socket_families_through() {
         (0xffff_ffff_0000_0028, EPERM),
         (0x1_0000_0002, Action::Allow),
     ] {
-        assert_eq!(verdict(&filter, Arch::X86_64, "socket", family), expected.encode(), "family {family:#x}");
+        assert_eq!(
+            verdict(&filter, Arch::X86_64, "socket", family),
+            expected.encode(),
+            "family {family:#x}"
+        );
     }
     let mut denied = filter;
     denied.default = Action::Allow;
@@ -55,16 +59,26 @@ fn foreign_architectures_die() {
     let filter = filter(Action::Allow, &[Arch::X86_64], vec![rule(&["read"], EPERM, &[])]);
     let program = compile(&filter).expect("compiles").instructions;
     let kill = Action::KillProcess.encode();
-    for (number, audit) in [(0, Arch::X86.audit()), (0, Arch::Aarch64.audit()), (0x4000_0000, Arch::X86_64.audit())] {
+    for (number, audit) in
+        [(0, Arch::X86.audit()), (0, Arch::Aarch64.audit()), (0x4000_0000, Arch::X86_64.audit())]
+    {
         assert_eq!(run(&program, &data(number, audit, [0; 6])), kill, "{number:#x} {audit:#x}");
     }
-    assert_eq!(run(&program, &data(u32::MAX, Arch::X86_64.audit(), [0; 6])), Action::Allow.encode(), "skipped call");
+    assert_eq!(
+        run(&program, &data(u32::MAX, Arch::X86_64.audit(), [0; 6])),
+        Action::Allow.encode(),
+        "skipped call"
+    );
 }
 
 #[test]
 fn newer_calls_are_unknown_and_not_forbidden() {
     let names = ["read", "clone3", "openat2"];
-    let strict = filter(EPERM, &[Arch::X86_64, Arch::X32, Arch::Arm], vec![rule(&names, Action::Allow, &[])]);
+    let strict = filter(
+        EPERM,
+        &[Arch::X86_64, Arch::X32, Arch::Arm],
+        vec![rule(&names, Action::Allow, &[])],
+    );
     let program = compile(&strict).expect("compiles").instructions;
     let at = |arch: Arch, number| run(&program, &data(number, arch.audit(), [0; 6]));
     assert_eq!(at(Arch::X86_64, 437), Action::Allow.encode());
@@ -74,7 +88,13 @@ fn newer_calls_are_unknown_and_not_forbidden() {
     assert_eq!(at(Arch::X32, 0x4000_0000 + 438), ENOSYS.encode());
     assert_eq!(at(Arch::Arm, 438), ENOSYS.encode());
     let open = filter(Action::Allow, &[Arch::X86_64], vec![rule(&names, EPERM, &[])]);
-    assert_eq!(run(&compile(&open).expect("compiles").instructions, &data(9999, Arch::X86_64.audit(), [0; 6])), Action::Allow.encode());
+    assert_eq!(
+        run(
+            &compile(&open).expect("compiles").instructions,
+            &data(9999, Arch::X86_64.audit(), [0; 6])
+        ),
+        Action::Allow.encode()
+    );
 }
 
 #[test]
@@ -127,7 +147,11 @@ fn rules_in_their_order() {
         ("personality", 2, EPERM),
         ("personality", 3, Action::Allow),
     ] {
-        assert_eq!(verdict(&filter, Arch::X86_64, call, first), expected.encode(), "{call} {first}");
+        assert_eq!(
+            verdict(&filter, Arch::X86_64, call, first),
+            expected.encode(),
+            "{call} {first}"
+        );
     }
 }
 
@@ -137,7 +161,9 @@ fn what_cannot_be_compiled() {
     assert_eq!(compile(&notify), Err(Error::NotifyByDefault));
     let sixth = filter(EPERM, &[], vec![rule(&["read"], Action::Allow, &[arg(6, Op::Equal, 0)])]);
     assert!(matches!(compile(&sixth), Err(Error::ArgumentIndex { index: 6, .. })));
-    let many = (0..3000).map(|value| rule(&["read"], Action::Allow, &[arg(0, Op::Equal, value)])).collect();
+    let many = (0..3000)
+        .map(|value| rule(&["read"], Action::Allow, &[arg(0, Op::Equal, value)]))
+        .collect();
     assert!(matches!(compile(&filter(EPERM, &[], many)), Err(Error::TooLarge { .. })));
 }
 
@@ -174,4 +200,37 @@ fn the_kernel_runs_it() {
         Ok(seen) => assert_eq!(seen, (-1, Some(77), -1, Some(78), -1, Some(libc::EINVAL))),
         Err(error) => println!("skipped: seccomp is not available: {error}"),
     }
+}
+
+/// Microseconds to compile and to install: `cargo test -p budu-sys --release -- --ignored --nocapture figures`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    let names: Vec<&str> = (0..460)
+        .filter_map(|number| name(Arch::X86_64, number))
+        .filter(|name| !name.contains("time"))
+        .collect();
+    let arches = [Arch::X86_64, Arch::X86, Arch::X32];
+    let wanted = filter(EPERM, &arches, vec![rule(&names, Action::Allow, &[])]);
+    let start = std::time::Instant::now();
+    let program = compile(&wanted).expect("compiles");
+    let compiled = start.elapsed();
+    let mut times: Vec<std::time::Duration> = (0..50)
+        .map(|_| {
+            let program = program.clone();
+            let install = move || {
+                rustix::thread::set_no_new_privs(true).expect("always allowed");
+                let start = std::time::Instant::now();
+                program.install().expect("seccomp is available");
+                start.elapsed()
+            };
+            std::thread::spawn(install).join().expect("it ends")
+        })
+        .collect();
+    times.sort();
+    println!(
+        "compile {compiled:?}, install {:?}, {} instructions",
+        times[25],
+        program.instructions.len()
+    );
 }
