@@ -137,3 +137,105 @@ fn bad_profiles_are_refused() {
         assert_eq!(error.class(), ErrorClass::InvalidArgument);
     }
 }
+
+/// The compiled default profile itself, call by call, on every convention of an x86 host.
+#[test]
+fn what_the_default_lets_through() {
+    let filter = Profile::built_in().filter(&host(capabilities::default_set())).expect("valid");
+    let program = seccomp::compile(&filter).expect("compiles");
+    println!("{} instructions", program.instructions.len());
+    let (allow, eperm, enosys) =
+        (Action::Allow.encode(), Action::Errno(1).encode(), Action::Errno(38).encode());
+    let judge = |arch, call: &str, args: [u64; 6]| program.evaluate(arch, call, args);
+    for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
+        for family in 0..51 {
+            let expected = if matches!(family, 38 | 40) { eperm } else { allow };
+            for upper in [0, 1 << 32, 0xffff_ffff << 32] {
+                let args = [family | upper, 1, 0, 0, 0, 0];
+                assert_eq!(
+                    judge(arch, "socket", args),
+                    Some(expected),
+                    "{arch:?} family {family} {upper:#x}"
+                );
+            }
+        }
+        for call in [
+            "read",
+            "execve",
+            "futex",
+            "statx",
+            "openat2",
+            "chroot",
+            "mknodat",
+            "ptrace",
+            "close_range",
+        ] {
+            assert_eq!(judge(arch, call, [0; 6]), Some(allow), "{arch:?} {call}");
+        }
+        let refused = [
+            "add_key",
+            "keyctl",
+            "request_key",
+            "io_uring_setup",
+            "io_uring_enter",
+            "io_uring_register",
+            "mount",
+            "umount2",
+            "unshare",
+            "setns",
+            "pivot_root",
+            "open_by_handle_at",
+            "bpf",
+            "perf_event_open",
+            "userfaultfd",
+            "kexec_load",
+            "init_module",
+            "reboot",
+            "swapon",
+            "move_mount",
+            "fsopen",
+            "syslog",
+            "acct",
+        ];
+        for call in refused {
+            assert_eq!(judge(arch, call, [0; 6]), Some(eperm), "{arch:?} {call}");
+        }
+        assert_eq!(judge(arch, "clone3", [0; 6]), Some(enosys), "{arch:?}");
+        assert_eq!(
+            judge(arch, "clone", [0x3d0f00, 0, 0, 0, 0, 0]),
+            Some(allow),
+            "{arch:?} a thread"
+        );
+        for bit in [
+            0x0002_0000,
+            0x0200_0000,
+            0x0400_0000,
+            0x0800_0000,
+            0x1000_0000,
+            0x2000_0000,
+            0x4000_0000,
+        ] {
+            assert_eq!(
+                judge(arch, "clone", [bit, 0, 0, 0, 0, 0]),
+                Some(eperm),
+                "{arch:?} namespace {bit:#x}"
+            );
+        }
+        for (persona, expected) in
+            [(0, allow), (8, allow), (0xffff_ffff, allow), (0x40_0000, eperm)]
+        {
+            assert_eq!(
+                judge(arch, "personality", [persona, 0, 0, 0, 0, 0]),
+                Some(expected),
+                "{arch:?} {persona:#x}"
+            );
+        }
+    }
+    assert_eq!(judge(Arch::X86, "socketcall", [1, 0, 0, 0, 0, 0]), Some(allow), "32-bit programs");
+    assert_eq!(
+        program.evaluate_number(Arch::X86_64, 100_000, [0; 6]),
+        enosys,
+        "newer than the profile"
+    );
+    assert_eq!(program.evaluate_number(Arch::Aarch64, 0, [0; 6]), Action::KillProcess.encode());
+}

@@ -1,8 +1,25 @@
-//! Runs a program the way the kernel does. For tests.
+//! Runs a program the way the kernel does: for tests of profiles, and to explain a verdict.
 
-use super::install::Instruction;
+use super::install::{Instruction, Program};
+use super::{Arch, tables};
+
+impl Program {
+    /// What the kernel would be told about this call: the value of [`super::Action::encode`]. `None` when `arch` has no
+    /// such call. Only meaningful on a little-endian host or for a big-endian `arch` on its own host.
+    pub fn evaluate(&self, arch: Arch, call: &str, args: [u64; 6]) -> Option<u32> {
+        Some(self.evaluate_number(arch, tables::number(arch, call)?, args))
+    }
+
+    /// The same by number.
+    pub fn evaluate_number(&self, arch: Arch, number: u32, args: [u64; 6]) -> u32 {
+        run(&self.instructions, &data(number, arch.audit(), args))
+    }
+}
 
 /// The value the program returns for `data` (`struct seccomp_data` of a little-endian host).
+///
+/// # Panics
+/// On what no seccomp compiler emits.
 pub(super) fn run(program: &[Instruction], data: &[u8; 64]) -> u32 {
     let mut accumulator = 0_u32;
     let mut index = 0_u32;

@@ -27,7 +27,6 @@ mod compile;
 mod differential;
 mod filter;
 mod install;
-#[cfg(test)]
 mod interpret;
 mod multiplex;
 mod narrow;
