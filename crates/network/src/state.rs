@@ -155,7 +155,7 @@ impl Core {
         state.links.insert(host_link.clone());
         drop(state);
         let mac = mac.unwrap_or(Mac::of(ip));
-        wire::wired(bridge, self.config.mtu, ip, mac, &host_link)
+        wire::wired(&self.config, bridge, ip, mac, &host_link)
             .inspect_err(|_| self.release(Some(ip), &host_link))
     }
 

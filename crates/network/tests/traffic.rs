@@ -5,7 +5,7 @@ mod rig;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use budu_network::{Mode, Networks, Protocol};
+use budu_network::{Config, Mode, Networks, Protocol};
 use rig::*;
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -61,31 +61,40 @@ fn a_published_port_answers_from_everywhere() {
 
 #[test]
 fn nothing_but_published_ports_is_reachable_from_the_lan() {
-    on_host(|host| {
-        let networks = Networks::open(config()).unwrap();
-        let ports = [
-            port(None, 8080, 80, Protocol::Tcp),
-            port(Some(LOOPBACK), 8081, 81, Protocol::Tcp),
-            port(Some(LOOPBACK), 8081, 81, Protocol::Udp),
-        ];
-        let server = networks.attach(&request("server", &ports)).unwrap();
-        for inside in [80, 81, 82] {
-            serve_tcp(netns_of(&server), inside);
-            serve_udp(netns_of(&server), inside);
-        }
-        let ip = server.endpoint.ip.unwrap();
-        host.peer_routes(Ipv4Addr::new(172, 17, 0, 0), 16);
-        let peer = Some(host.peer.as_fd());
-        // A published container port is reachable at the host's address only.
-        for inside in [80, 81, 82] {
-            ask_tcp(peer, (ip, inside)).expect_err("tcp straight to the container");
-            ask_udp(peer, (ip, inside)).expect_err("udp straight to the container");
-        }
-        ask_tcp(peer, (HOST, 8081)).expect_err("tcp published on loopback");
-        ask_udp(peer, (HOST, 8081)).expect_err("udp published on loopback");
-        assert_eq!(ask_tcp(None, (LOOPBACK, 8081)).unwrap(), server.endpoint.gateway.unwrap());
-        assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
-    });
+    // Without masquerade only the forward chain stands in the way.
+    for ip_masq in [true, false] {
+        on_host(move |host| only_published_ports_are_reachable(ip_masq, &host));
+    }
+}
+
+fn only_published_ports_are_reachable(ip_masq: bool, host: &Host) {
+    let networks = Networks::open(Config { ip_masq, ..config() }).unwrap();
+    let ports = [
+        port(None, 8080, 80, Protocol::Tcp),
+        port(Some(LOOPBACK), 8081, 81, Protocol::Tcp),
+        port(Some(LOOPBACK), 8081, 81, Protocol::Udp),
+    ];
+    let server = networks.attach(&request("server", &ports)).unwrap();
+    for inside in [80, 81, 82] {
+        serve_tcp(netns_of(&server), inside);
+        serve_udp(netns_of(&server), inside);
+    }
+    let ip = server.endpoint.ip.unwrap();
+    host.peer_routes(Ipv4Addr::new(172, 17, 0, 0), 16);
+    let peer = Some(host.peer.as_fd());
+    // A published container port is reachable at the host's address only.
+    for inside in [80, 81, 82] {
+        ask_tcp(peer, (ip, inside)).expect_err("tcp straight to the container");
+        ask_udp(peer, (ip, inside)).expect_err("udp straight to the container");
+    }
+    ask_tcp(peer, (HOST, 8081)).expect_err("tcp published on loopback");
+    ask_udp(peer, (HOST, 8081)).expect_err("udp published on loopback");
+    assert_eq!(ask_tcp(None, (LOOPBACK, 8081)).unwrap(), server.endpoint.gateway.unwrap());
+    assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
+    // Answers to what the container began come in all the same.
+    serve_tcp(host.peer.as_fd(), 80);
+    let seen = if ip_masq { HOST } else { ip };
+    assert_eq!(ask_tcp(Some(netns_of(&server)), (PEER, 80)).unwrap(), seen);
 }
 
 #[test]
@@ -107,7 +116,8 @@ fn the_hosts_loopback_is_no_ones_but_its_own() {
                 budu_sys::netns::write_sysctl("net.ipv4.conf.all.route_localnet", "1").unwrap();
                 let mut route = Route::open().unwrap();
                 let mut batch = Batch::new();
-                batch.set_down(1);
+                // Without the address the destination is no longer local here.
+                batch.delete_address(1, LOOPBACK, 8);
                 batch.add_route(Some((Ipv4Addr::new(127, 0, 0, 0), 8)), gateway);
                 route.apply(batch).unwrap();
             })
@@ -198,6 +208,29 @@ fn a_udp_client_that_never_stops_reaches_each_new_container() {
             let (length, from) = client.recv_from(&mut buffer).expect(name);
             assert_eq!((&buffer[..length], from), (&b"yes"[..], (HOST, 8080).into()));
             networks.detach(name).unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_first_packet_to_a_new_container_arrives() {
+    use std::net::UdpSocket;
+    on_host(|_| {
+        let networks = Networks::open(config()).unwrap();
+        let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+        for round in 0..20 {
+            let name = round.to_string();
+            let server = networks.attach(&request(&name, &[])).unwrap();
+            let socket =
+                budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80"))
+                    .unwrap()
+                    .unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            client.send_to(name.as_bytes(), (server.endpoint.ip.unwrap(), 80)).unwrap();
+            let mut buffer = [0; 16];
+            let length = socket.recv(&mut buffer).expect(&name);
+            assert_eq!(&buffer[..length], name.as_bytes());
+            networks.detach(&name).unwrap();
         }
     });
 }

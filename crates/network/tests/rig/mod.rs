@@ -69,6 +69,11 @@ impl Host {
         batch.add_address(eth0, PEER, 24);
         batch.set_up(eth0);
         inside.apply(batch).unwrap();
+        for name in ["lanport", "lan0"] {
+            while !route.link(name).unwrap().unwrap().running {
+                thread::yield_now();
+            }
+        }
         Host { peer }
     }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 /// A network link.
@@ -21,6 +23,9 @@ pub struct Link {
     pub hardware: Vec<u8>,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it is operational: it carries packets now. This comes a moment
+    /// after both ends of a link were brought up; before, packets are lost.
+    pub running: bool,
     /// Maximum transmission unit, bytes.
     pub mtu: u32,
 }
@@ -45,6 +50,7 @@ impl Link {
             master: None,
             hardware: Vec::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            running: false,
             mtu: 0,
         };
         for attribute in &message.attributes {
@@ -53,6 +59,7 @@ impl Link {
                 LinkAttribute::Controller(index) => link.master = Some(*index),
                 LinkAttribute::Address(bytes) => link.hardware.clone_from(bytes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::LinkInfo(infos) => {
                     link.kind = infos.iter().find_map(kind).unwrap_or_default();
                 }
