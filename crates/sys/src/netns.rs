@@ -81,7 +81,7 @@ pub fn read_sysctl(name: &str) -> io::Result<String> {
 fn sysctl_path(name: &str) -> io::Result<String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/@".contains(&byte);
     let parts = || name.split('.');
-    if parts().next() != Some("net") || !name.bytes().all(allowed) || parts().any(str::is_empty) {
+    if !name.starts_with("net.") || !name.bytes().all(allowed) || parts().any(str::is_empty) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("{name:?} is no sysctl of a network namespace"),
