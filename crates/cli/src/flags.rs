@@ -54,6 +54,7 @@ fn adapt_arg(arg: Arg, options_first: bool) -> Arg {
             .action(ArgAction::Set)
             .num_args(0..=1)
             .require_equals(true)
+            .required(false)
             .default_missing_value("true")
             .default_value(if on_by_default { "true" } else { "false" })
             .value_parser(parse_bool);

@@ -148,7 +148,7 @@ mod tests {
         let meta = directory.path().join("contexts/meta").join(hex(&Sha256::digest(b"far")));
         std::fs::create_dir_all(&meta).unwrap();
         std::fs::write(meta.join("meta.json"), r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#).unwrap();
-        let config = Config { directory: directory.path().to_owned(), ..Config::default() };
+        let config = Config::load(directory.path()).unwrap();
         let choice = choose(None, Some("far"), &config).unwrap();
         assert_eq!((choice.host, choice.by_default), (Host::Tcp("far:1".to_owned()), false));
         let error = choose(None, Some("near"), &config).unwrap_err().to_string();
