@@ -149,6 +149,30 @@ pub enum Error {
         /// Why.
         detail: String,
     },
+    /// A layer did not arrive whole, however often it was tried.
+    #[error("layer {digest} did not arrive: {received} of {size} bytes: {cause}")]
+    Transfer {
+        /// Which one.
+        digest: Digest,
+        /// Bytes that arrived.
+        received: u64,
+        /// Bytes it has.
+        size: u64,
+        /// What happened last.
+        cause: String,
+    },
+    /// The image is for another platform than the one asked for.
+    #[error(
+        "image with reference {reference} was found but its platform ({found}) does not match the specified platform ({wanted})"
+    )]
+    PlatformMismatch {
+        /// The familiar reference.
+        reference: String,
+        /// What it is for.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// Content does not have the digest it was asked for by.
     #[error("{what} {digest} is corrupt: its content has digest {actual}")]
     DigestMismatch {
@@ -249,7 +273,8 @@ impl Classified for Error {
             | Error::NoSnapshot { .. }
             | Error::ManifestUnknown { .. }
             | Error::Denied { .. }
-            | Error::NoPlatform { .. } => ErrorClass::NotFound,
+            | Error::NoPlatform { .. }
+            | Error::PlatformMismatch { .. } => ErrorClass::NotFound,
             Error::Ambiguous { .. }
             | Error::Reference { .. }
             | Error::Digest { .. }
@@ -264,6 +289,7 @@ impl Classified for Error {
             | Error::Protocol { .. }
             | Error::Document { .. }
             | Error::DigestMismatch { .. }
+            | Error::Transfer { .. }
             | Error::SizeMismatch { .. }
             | Error::DiffIdMismatch { .. }
             | Error::Layer { .. }

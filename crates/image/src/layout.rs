@@ -2,21 +2,21 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use budu_spec::Digest;
 
 use crate::error::Error;
+use crate::trash::{delete_at, unique};
 
 /// Paths below the root.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     root: PathBuf,
 }
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Layout {
     /// Makes the directories that are missing, all 0700.
@@ -107,24 +107,14 @@ impl Layout {
     }
 }
 
-/// A name nobody else uses: the process and a counter.
-fn unique() -> String {
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
 /// Deletes a file or a whole tree without following links; nothing there is fine.
 pub(crate) fn delete(path: &Path) -> Result<(), Error> {
-    let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
+    let failed = |source: io::Error| Error::io("remove", path, source);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed(io::ErrorKind::InvalidInput.into()));
     };
-    match result {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path, source))
-        }
-        _ => Ok(()),
-    }
+    let parent = fs::File::open(parent).map_err(failed)?;
+    delete_at(parent.as_fd(), name.as_bytes()).map_err(failed)
 }
 
 /// The paths in a directory, in no order.

@@ -28,6 +28,7 @@ mod document;
 mod error;
 mod image;
 mod import;
+mod ingest;
 mod layer;
 mod layout;
 mod progress;
@@ -37,6 +38,7 @@ mod remove;
 mod snapshot;
 mod state;
 mod store;
+mod trash;
 
 pub use error::Error;
 pub use image::{Image, ImageId, Pulled, Removed, RootFs};

@@ -101,7 +101,7 @@ fn by_name(state: &State, image: &Digest, name: &Reference, wish: &Wish) -> Resu
 fn by_id(state: &State, image: &Digest, wish: &Wish) -> Result<Plan, Error> {
     let id = image.short();
     let users: Vec<&str> = state.leased(image).collect();
-    if let Some(container) = users.iter().find(|container| wish.running.contains(*container)) {
+    if let Some(container) = users.iter().find(|container| wish.running.contains(**container)) {
         let reason = format!(
             "unable to delete {id} (cannot be forced) - image is being used by running container {}",
             short(container)

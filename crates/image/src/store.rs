@@ -75,11 +75,16 @@ impl Inner {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes additions known: on disk first, so that nothing is promised that can be lost.
-    pub(crate) fn publish(&self, changes: &[Change]) -> Result<(), Error> {
+    /// Plans an addition and makes it known: on disk first, so that nothing is promised that
+    /// can be lost.
+    pub(crate) fn publish(
+        &self,
+        plan: impl FnOnce(&State) -> Result<Vec<Change>, Error>,
+    ) -> Result<(), Error> {
         let _writer = self.writer();
-        self.database.commit(changes)?;
-        self.state().apply(changes);
+        let changes = plan(&self.state())?;
+        self.database.commit(&changes)?;
+        self.state().apply(&changes);
         Ok(())
     }
 
@@ -177,16 +182,12 @@ impl Store {
             });
         }
         let name = target.clone().with_default_tag();
-        let change = Change::PutName(name, image.0);
-        // The image must still be there when the name is written.
-        let _writer = self.inner.writer();
-        let known = self.inner.state().images.get(&image.0).is_some_and(|record| !record.hidden);
-        if !known {
-            return Err(Error::NotFound { name: image.to_string() });
-        }
-        self.inner.database.commit(std::slice::from_ref(&change))?;
-        self.inner.state().apply(&[change]);
-        Ok(())
+        self.inner.publish(|state| {
+            if state.images.get(&image.0).is_none_or(|record| record.hidden) {
+                return Err(Error::NotFound { name: image.to_string() });
+            }
+            Ok(vec![Change::PutName(name, image.0)])
+        })
     }
 }
 
