@@ -1,0 +1,151 @@
+//! Inspect: everything about one container.
+
+use budu_network::Endpoint;
+use budu_spec::docker::{
+    ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings,
+};
+
+use super::record::{Record, State, Status};
+use super::{Container, ports};
+use crate::{Engine, Error, clock};
+
+/// What inspect answers.
+pub type Inspected = ContainerInspect;
+
+impl Engine {
+    /// Describes a container in the shape of an API version. `size` walks its
+    /// writable layer.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchContainer`].
+    pub fn inspect(&self, name: &str, size: bool, version: ApiVersion) -> Result<Inspected, Error> {
+        let container = self.find(name)?;
+        let (record, state) = (container.record(), container.state().clone());
+        let (size_rw, size_root_fs) = if size { self.sizes(&container)? } else { (None, None) };
+        let run_dir = self.run_dir(&container.id);
+        let file = |name: &str| run_dir.join(name).to_string_lossy().into_owned();
+        let logged = record.host_config.log_config.kind == "json-file";
+        let mut config = record.config.clone();
+        if config.mac_address.is_none() {
+            config.mac_address = state.endpoint.as_ref().and_then(|e| e.mac).map(|_| String::new()).filter(|m| !m.is_empty());
+        }
+        Ok(ContainerInspect {
+            id: container.id.to_string(),
+            created: clock::print(record.created),
+            path: record.path.clone(),
+            args: record.args.clone(),
+            state: state_of(&state),
+            image: record.image_id.clone(),
+            resolv_conf_path: file("resolv.conf"),
+            hostname_path: file("hostname"),
+            hosts_path: file("hosts"),
+            log_path: if logged { self.log_path(&container.id).to_string_lossy().into_owned() } else { String::new() },
+            name: format!("/{}", record.name),
+            restart_count: state.restart_count,
+            driver: "overlayfs".to_owned(),
+            platform: "linux".to_owned(),
+            exec_ids: self.0.execs.of_container(container.id.as_str()),
+            host_config: record.host_config.clone(),
+            graph_driver: self.graph_driver(&record),
+            size_rw,
+            size_root_fs,
+            mounts: record.mounts.clone(),
+            config,
+            network_settings: network(&record, &state, version),
+            ..ContainerInspect::default()
+        })
+    }
+
+    /// Bytes of the writable layer and of the whole root file system.
+    pub(super) fn sizes(&self, container: &Container) -> Result<(Option<i64>, Option<i64>), Error> {
+        let (rw, all) = self.images().container_size(container.id.as_str())?;
+        let narrow = |n: u64| Some(i64::try_from(n).unwrap_or(i64::MAX));
+        Ok((narrow(rw), narrow(all)))
+    }
+
+    fn graph_driver(&self, record: &Record) -> Option<GraphDriver> {
+        let data = self.images().rootfs(record.id.as_str()).ok().map(|rootfs| {
+            let lower: Vec<_> = rootfs.lower.iter().map(|p| p.to_string_lossy()).collect();
+            [
+                ("LowerDir".to_owned(), lower.join(":")),
+                ("UpperDir".to_owned(), rootfs.upper.to_string_lossy().into_owned()),
+                ("WorkDir".to_owned(), rootfs.work.to_string_lossy().into_owned()),
+            ]
+            .into()
+        });
+        Some(GraphDriver { data, name: "overlayfs".to_owned() })
+    }
+}
+
+fn state_of(state: &State) -> ContainerState {
+    ContainerState {
+        status: state.status.word().to_owned(),
+        running: state.status.is_running(),
+        paused: state.status == Status::Paused,
+        restarting: state.status == Status::Restarting,
+        oom_killed: state.oom_killed,
+        dead: state.status == Status::Dead,
+        pid: state.pid,
+        exit_code: i64::from(state.exit_code),
+        error: state.error.clone(),
+        started_at: clock::print(state.started_at),
+        finished_at: clock::print(state.finished_at),
+        health: None,
+    }
+}
+
+fn network(record: &Record, state: &State, version: ApiVersion) -> NetworkSettings {
+    let endpoint = state.endpoint.as_ref();
+    let published = endpoint.map_or(&[][..], |e| &e.ports);
+    let ports = if endpoint.is_some() { ports::settings(&record.config, published) } else { Default::default() };
+    let networks = networks(record, state, version);
+    let bridge = networks.get("bridge").cloned().unwrap_or_default();
+    NetworkSettings {
+        sandbox_id: endpoint.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
+        sandbox_key: if state.pid == 0 { String::new() } else { format!("/proc/{}/ns/net", state.pid) },
+        ports,
+        endpoint_id: bridge.endpoint_id,
+        gateway: bridge.gateway,
+        ip_address: bridge.ip_address,
+        ip_prefix_len: bridge.ip_prefix_len,
+        mac_address: bridge.mac_address,
+        networks,
+        ..NetworkSettings::default()
+    }
+}
+
+/// Endpoints by network name; there without addresses while it does not run.
+pub(super) fn networks(
+    record: &Record,
+    state: &State,
+    version: ApiVersion,
+) -> std::collections::BTreeMap<String, EndpointSettings> {
+    let name = match record.config.network_disabled {
+        Some(true) => "none",
+        _ => record.host_config.network_mode.as_str(),
+    };
+    let wish = record.networking.endpoints_config.values().flatten().next().cloned().unwrap_or_default();
+    let settings = match &state.endpoint {
+        Some(endpoint) => settings(wish, endpoint),
+        None => wish,
+    };
+    let mut settings = settings;
+    // Below 1.45 the short id is among the aliases; the default bridge has none.
+    if version < ApiVersion::new(45) && !matches!(name, "bridge" | "host" | "none") {
+        settings.aliases.get_or_insert_default().push(record.id.short().to_owned());
+    }
+    [(name.to_owned(), settings)].into()
+}
+
+fn settings(wish: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
+    let text = |ip: Option<std::net::Ipv4Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    EndpointSettings {
+        network_id: endpoint.network_id.clone(),
+        endpoint_id: endpoint.endpoint_id.clone(),
+        gateway: text(endpoint.gateway),
+        ip_address: text(endpoint.ip),
+        ip_prefix_len: i64::from(endpoint.prefix),
+        mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+        ..wish
+    }
+}

@@ -1,0 +1,55 @@
+//! Pause, unpause, resize: small requests to the shim.
+
+use budu_runtime::protocol::Request;
+
+use super::record::Status;
+use crate::{Engine, Error};
+
+impl Engine {
+    /// Freezes all processes of a container.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it does not run or is paused already.
+    pub async fn pause(&self, name: &str) -> Result<(), Error> {
+        let container = self.find(name)?;
+        match container.state().status {
+            Status::Running => {}
+            Status::Paused => return Err(Error::conflict(format!("Container {} is already paused", container.id))),
+            Status::Restarting => {
+                return Err(Error::conflict(format!("Container {} is restarting, wait until the container is running", container.id)));
+            }
+            _ => return Err(Error::conflict(format!("Container {} is not running", container.id))),
+        }
+        container.running_control()?.ask(container.id.as_str(), Request::Pause).await?;
+        container.state().status = Status::Paused;
+        self.tell(&container, "pause", &[]);
+        self.save_state(&container, false)
+    }
+
+    /// Thaws a paused container.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not paused.
+    pub async fn unpause(&self, name: &str) -> Result<(), Error> {
+        let container = self.find(name)?;
+        if container.state().status != Status::Paused {
+            return Err(Error::conflict(format!("Container {} is not paused", container.id)));
+        }
+        container.running_control()?.ask(container.id.as_str(), Request::Resume).await?;
+        container.state().status = Status::Running;
+        self.tell(&container, "unpause", &[]);
+        self.save_state(&container, false)
+    }
+
+    /// Sets the size of a container's terminal.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it does not run.
+    pub async fn resize(&self, name: &str, rows: u16, cols: u16) -> Result<(), Error> {
+        let container = self.find(name)?;
+        let control = container.running_control()?;
+        control.ask(container.id.as_str(), Request::Resize { rows, cols }).await?;
+        self.tell(&container, "resize", &[("height", rows.to_string()), ("width", cols.to_string())]);
+        Ok(())
+    }
+}

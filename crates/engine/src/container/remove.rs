@@ -1,0 +1,96 @@
+//! Remove: nothing of it is left.
+
+use std::fs;
+use std::io;
+
+use super::record::{RECORD_FILE, Status};
+use super::{Container, kill};
+use crate::{Engine, Error};
+
+impl Engine {
+    /// Removes a container; `force` kills it first.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it runs and `force` is not given.
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
+        let container = self.find(name)?;
+        let status = container.state().status;
+        if status.is_running() && !force {
+            let advice = match status {
+                Status::Paused => "container is paused and must be unpaused first".to_owned(),
+                status => format!("container is {}: stop the container before removing or force remove", status.word()),
+            };
+            return Err(Error::conflict(format!("cannot remove container \"/{}\": {advice}", container.record().name)));
+        }
+        if status.is_running() {
+            container.state().stopped_by_hand = true;
+            let mut progress = container.progress.subscribe();
+            let before = progress.borrow().exits;
+            match status {
+                Status::Restarting => {
+                    container.state().status = Status::Exited;
+                    container.ended();
+                }
+                _ => {
+                    // It may end by itself at this very moment.
+                    let _ = self.signal(&container, kill::KILL).await;
+                    let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
+                }
+            }
+        }
+        let _turn = container.turn.lock().await;
+        if container.progress.borrow().removed {
+            return if force { Ok(()) } else { Err(Error::NoSuchContainer { name: name.to_owned() }) };
+        }
+        if container.state().status.is_running() {
+            return Err(Error::conflict(format!("container {} was started again while it was removed", container.id)));
+        }
+        self.remove_now(&container)
+    }
+
+    /// Removes a container that does not run and whose turn the caller holds.
+    /// Waiters are woken when it is done.
+    pub(super) fn remove_now(&self, container: &Container) -> Result<(), Error> {
+        container.state().status = Status::Removing;
+        let result = self.erase(container);
+        if let Err(error) = &result {
+            let mut state = container.state();
+            state.status = Status::Dead;
+            state.error = error.to_string();
+            drop(state);
+            container.ended();
+            return result;
+        }
+        self.forget(container);
+        let code = i64::from(container.state().exit_code);
+        container.progress.send_modify(|p| {
+            p.running = false;
+            p.exits += 1;
+            p.exit_code = code;
+            p.removed = true;
+        });
+        self.tell(container, "destroy", &[]);
+        Ok(())
+    }
+
+    /// The record goes first: without it a restarted daemon finishes the rest.
+    fn erase(&self, container: &Container) -> Result<(), Error> {
+        let data = self.data_dir(&container.id);
+        let record = data.join(RECORD_FILE);
+        gone(fs::remove_file(&record)).map_err(Error::io("remove", &record))?;
+        gone(fs::remove_dir_all(&data)).map_err(Error::io("remove", &data))?;
+        let run = self.run_dir(&container.id);
+        gone(fs::remove_dir_all(&run)).map_err(Error::io("remove", &run))?;
+        self.images().release(container.id.as_str())?;
+        self.0.execs.forget_container(container.id.as_str());
+        Ok(())
+    }
+}
+
+/// What is not there is as good as removed.
+pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,35 @@
+//! Rename.
+
+use super::create::check_name;
+use super::record::{RECORD_FILE, save};
+use crate::{Engine, Error};
+
+impl Engine {
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// [`Error::NameInUse`], [`Error::Invalid`].
+    pub async fn rename(&self, old: &str, new: &str) -> Result<(), Error> {
+        let new = new.strip_prefix('/').unwrap_or(new);
+        if old.is_empty() || new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let container = self.find(old)?;
+        check_name(Some(new))?;
+        let _turn = container.turn.lock().await;
+        let mut record = (*container.record()).clone();
+        if record.name == new {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.reserve_name(Some(new), &container.id)?;
+        let old = std::mem::replace(&mut record.name, new.to_owned());
+        if let Err(error) = save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable()) {
+            self.free_name(new, &container.id);
+            return Err(error);
+        }
+        container.set_record(record);
+        self.free_name(&old, &container.id);
+        self.tell(&container, "rename", &[("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+}

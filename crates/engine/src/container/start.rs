@@ -1,0 +1,282 @@
+//! Start: network and files, one specification, one shim.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use budu_image::RootFs;
+use budu_network::{AttachRequest, Endpoint, Mode};
+use budu_runtime::compile::{self, Extras};
+use budu_runtime::plan::{LogPlan, Plan, Rootfs, Stdio};
+use budu_runtime::protocol::{self, Event, Failure, FailureClass, Request};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+
+use super::record::{Record, Status};
+use super::shim::{Control, Frames, adopt};
+use super::{Container, attach, exit, mounts, names_files, ports, spec};
+use crate::engine::private_dir;
+use crate::{Engine, Error, clock};
+
+impl Engine {
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] when it runs already, [`Error::Command`] when
+    /// its program cannot be executed. After an error nothing of it runs.
+    pub async fn start(&self, name: &str) -> Result<(), Error> {
+        let container = self.find(name)?;
+        let _turn = container.turn.lock().await;
+        {
+            let mut state = container.state();
+            match state.status {
+                Status::Running | Status::Restarting => {
+                    return Err(Error::NotModified { id: container.id.to_string() });
+                }
+                Status::Paused => {
+                    return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+                }
+                Status::Removing | Status::Dead => {
+                    return Err(Error::conflict("container is marked for removal and cannot be started"));
+                }
+                Status::Created | Status::Exited => {}
+            }
+            state.restart_count = 0;
+            state.stopped_by_hand = false;
+        }
+        self.launch(&container).await
+    }
+
+    /// Starts a container whose turn the caller holds. After a failure the
+    /// record says why, and a container with `AutoRemove` is gone.
+    pub(super) async fn launch(&self, container: &Arc<Container>) -> Result<(), Error> {
+        let Err(error) = self.bring_up(container).await else { return Ok(()) };
+        let code = match &error {
+            Error::Command { code, .. } => *code,
+            _ => 128,
+        };
+        {
+            let mut state = container.state();
+            state.error = error.to_string();
+            state.exit_code = code;
+            state.pid = 0;
+            state.endpoint = None;
+            if state.status != Status::Exited {
+                state.status = Status::Created;
+            }
+        }
+        let _ = fs::remove_dir_all(self.run_dir(&container.id));
+        container.take_waiting().clear();
+        if container.record().host_config.auto_remove {
+            self.remove_now(container)?;
+        } else {
+            self.save_state(container, false)?;
+        }
+        Err(error)
+    }
+
+    async fn bring_up(&self, container: &Arc<Container>) -> Result<(), Error> {
+        let record = container.record();
+        let run_dir = self.run_dir(&container.id);
+        fresh_dir(&run_dir)?;
+        let attachment = self.networks().attach(&attach_request(&record)?)?;
+        let wired = Wired { engine: self, id: container.id.as_str(), kept: false };
+        let plan = self.plan(&record, &attachment.endpoint)?;
+        let netns = attachment.netns.as_ref().map(std::os::fd::AsFd::as_fd);
+        let stream = self.0.parts.launcher.new_shim(netns).and_then(adopt).map_err(shim_gone)?;
+        drop(attachment.netns);
+        let mut frames = Frames::messages(stream);
+        ask(&mut frames, &Request::Create(Box::new(plan))).await.map_err(|f| explain(f, &record.path, "create"))?;
+        attach::connect_waiting(container, &run_dir).await;
+        let started = ask(&mut frames, &Request::Start).await.map_err(|f| explain(f, &record.path, "create"))?;
+        wired.keep();
+        self.commit(container, started, attachment.endpoint, frames);
+        // Clients that came after the first look and before it was running.
+        attach::connect_waiting(container, &run_dir).await;
+        Ok(())
+    }
+
+    /// The container runs: says so to everybody, and watches it from now on.
+    fn commit(
+        &self,
+        container: &Arc<Container>,
+        pid: u32,
+        endpoint: Endpoint,
+        frames: Frames<UnixStream>,
+    ) {
+        {
+            let mut state = container.state();
+            state.status = Status::Running;
+            state.pid = pid;
+            state.exit_code = 0;
+            state.error.clear();
+            state.oom_killed = false;
+            state.started_at = clock::now();
+            state.finished_at = 0;
+            state.endpoint = Some(endpoint);
+        }
+        let (control, commands) = Control::pair();
+        container.set_control(Some(control));
+        container.progress.send_modify(|p| p.running = true);
+        if let Err(error) = self.save_state(container, false) {
+            tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
+        }
+        self.tell(container, "start", &[]);
+        exit::watch(self.clone(), Arc::clone(container), frames, commands);
+    }
+
+    /// Everything the shim needs to know.
+    fn plan(&self, record: &Record, endpoint: &Endpoint) -> Result<Plan, Error> {
+        let run_dir = self.run_dir(&record.id);
+        let host = &record.host_config;
+        names_files::write(record, endpoint, self.options(), &run_dir)?;
+        for wish in mounts::wishes(host)? {
+            wish.make_source()?;
+        }
+        let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent)?;
+        let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
+        let size = host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
+        let extras = Extras {
+            id: record.id.to_string(),
+            run_dir,
+            rootfs: Some(Rootfs::Overlay { lower, upper, work, readonly: host.readonly_rootfs }),
+            stdio: Stdio {
+                tty: record.config.tty,
+                open_stdin: record.config.open_stdin,
+                stdin_once: record.config.stdin_once,
+                size: (size[0], size[1]),
+            },
+            log: self.log_plan(record),
+            init: host.init.unwrap_or(self.0.options.init) && host.pid_mode != "host",
+            seccomp: spec::filter(host, false)?,
+        };
+        Ok(compile::container(&spec, extras)?)
+    }
+
+    /// Where its output goes; `None` with the log driver `none`.
+    fn log_plan(&self, record: &Record) -> Option<LogPlan> {
+        let log = &record.host_config.log_config;
+        let option = |key: &str| log.config.get(key).map(String::as_str);
+        (log.kind == "json-file").then(|| LogPlan {
+            path: self.log_path(&record.id),
+            max_size: option("max-size").and_then(|t| budu_spec::units::parse_bytes(t).ok()).and_then(|n| u64::try_from(n).ok()),
+            max_file: option("max-file").and_then(|t| t.parse().ok()).unwrap_or(1),
+        })
+    }
+}
+
+/// Takes the network back unless the container stands.
+struct Wired<'a> {
+    engine: &'a Engine,
+    id: &'a str,
+    kept: bool,
+}
+
+impl Wired<'_> {
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Wired<'_> {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.engine.networks().detach(self.id)
+        {
+            tracing::warn!(container = self.id, %error, "could not return the network of a failed start");
+        }
+    }
+}
+
+/// Makes the run directory; what an earlier life left there is removed.
+fn fresh_dir(dir: &std::path::Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    let make = || fs::DirBuilder::new().mode(0o700).create(dir);
+    match make() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_dir_all(dir).and_then(|()| make()).map_err(Error::io("replace directory", dir))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => private_dir(dir),
+        other => other.map_err(Error::io("create directory", dir)),
+    }
+}
+
+/// What is asked of the network.
+fn attach_request(record: &Record) -> Result<AttachRequest, Error> {
+    let host = &record.host_config;
+    let mode: Mode = match record.config.network_disabled {
+        Some(true) => Mode::None,
+        _ => host.network_mode.parse()?,
+    };
+    let wish = record.networking.endpoints_config.values().flatten().next();
+    let mac = wish.map(|w| w.mac_address.as_str()).filter(|m| !m.is_empty()).or(record.config.mac_address.as_deref());
+    let ip = wish.and_then(|w| w.ipam_config.as_ref()).map(|i| i.ipv4_address.as_str()).filter(|a| !a.is_empty());
+    let net = |(key, _): &(&String, &String)| key.starts_with("net.");
+    Ok(AttachRequest {
+        container: record.id.to_string(),
+        name: record.name.clone(),
+        mode,
+        ports: if mode == Mode::Bridge { ports::requests(&record.config, host)? } else { Vec::new() },
+        mac: mac.filter(|m| !m.is_empty()).map(str::parse).transpose()?,
+        ip: ip.map(|a| a.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {a}")))).transpose()?,
+        sysctls: host.sysctls.iter().flatten().filter(net).map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
+}
+
+/// Says one thing on the control connection and waits for `Created` or `Started`.
+async fn ask(frames: &mut Frames<UnixStream>, request: &Request) -> Result<u32, Failure> {
+    let internal = |message: String| Failure { class: FailureClass::Internal, message };
+    let gone = |e: io::Error| internal(format!("the shim is gone: {e}"));
+    frames.connection().write_all(&protocol::encode(request)).await.map_err(gone)?;
+    match frames.event().await.map_err(gone)? {
+        Some(Event::Created { pid } | Event::Started { pid }) => Ok(pid),
+        Some(Event::Failed(failure)) => Err(failure),
+        Some(other) => Err(internal(format!("unexpected answer of the shim: {other:?}"))),
+        None => Err(internal("the shim ended without an answer".to_owned())),
+    }
+}
+
+fn shim_gone(error: io::Error) -> Error {
+    Error::Runtime { message: format!("failed to create task for container: failed to start shim: {error}") }
+}
+
+/// A failure of the runtime in Docker's words, which clients derive exit
+/// codes from.
+fn explain(failure: Failure, path: &str, verb: &str) -> Error {
+    let message = format!(
+        "failed to create task for container: failed to create shim task: OCI runtime {verb} failed: unable to start container process: error during container init: {}: unknown",
+        cause(&failure, path)
+    );
+    match failure.class {
+        FailureClass::CommandNotFound => Error::Command { code: 127, message },
+        FailureClass::CommandNotExecutable => Error::Command { code: 126, message },
+        FailureClass::Invalid => Error::Invalid { message },
+        FailureClass::State => Error::Conflict { message },
+        FailureClass::Internal => Error::Runtime { message },
+    }
+}
+
+/// Names the program, as runc does, if the shim did not.
+pub(super) fn cause(failure: &Failure, path: &str) -> String {
+    let command = matches!(failure.class, FailureClass::CommandNotFound | FailureClass::CommandNotExecutable);
+    if command && !failure.message.starts_with("exec: ") {
+        format!("exec: \"{path}\": {}", failure.message)
+    } else {
+        failure.message.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_find_the_words_they_look_for() {
+        let failure =
+            Failure { class: FailureClass::CommandNotFound, message: "executable file not found in $PATH".into() };
+        let error = explain(failure, "foo", "create");
+        assert!(error.to_string().ends_with("exec: \"foo\": executable file not found in $PATH: unknown"), "{error}");
+        assert!(error.to_string().contains("OCI runtime create failed"));
+        assert!(matches!(error, Error::Command { code: 127, .. }));
+    }
+}

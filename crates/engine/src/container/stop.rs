@@ -1,0 +1,90 @@
+//! Stop: ask, wait, kill.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::Status;
+use super::{Container, kill};
+use crate::{Engine, Error};
+
+/// Seconds between the stop signal and SIGKILL when nobody says otherwise.
+const GRACE: i64 = 10;
+
+impl Engine {
+    /// Stops a container: `signal` or its own stop signal, then, after
+    /// `timeout` seconds or its own, SIGKILL. A negative timeout waits forever.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] when it does not run.
+    pub async fn stop(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<(), Error> {
+        let container = self.find(name)?;
+        self.stop_container(&container, signal, timeout).await
+    }
+
+    pub(super) async fn stop_container(
+        &self,
+        container: &Arc<Container>,
+        signal: Option<&str>,
+        timeout: Option<i64>,
+    ) -> Result<(), Error> {
+        let number = match signal.filter(|s| !s.is_empty()) {
+            Some(text) => kill::parse(text)?,
+            None => kill::stop_signal(container),
+        };
+        let mut progress = container.progress.subscribe();
+        {
+            let mut state = container.state();
+            match state.status {
+                Status::Running | Status::Paused => state.stopped_by_hand = true,
+                Status::Restarting => {
+                    state.stopped_by_hand = true;
+                    state.status = Status::Exited;
+                    drop(state);
+                    container.ended();
+                    return self.save_state(container, true);
+                }
+                _ => return Err(Error::NotModified { id: container.id.to_string() }),
+            }
+        }
+        let timeout = timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
+        let before = progress.borrow().exits;
+        let sent = self.signal(container, number).await;
+        let ended = progress.wait_for(|p| p.exits > before || !p.running || p.removed);
+        let in_time = match u64::try_from(timeout) {
+            // The signal could not be sent, most often because it just ended.
+            _ if sent.is_err() => tokio::time::timeout(Duration::from_secs(1), ended).await.is_ok(),
+            Err(_) => ended.await.is_ok(),
+            Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.is_ok(),
+        };
+        if !in_time {
+            // Whoever ends between the two signals is as stopped as wished.
+            let _ = self.signal(container, kill::KILL).await;
+            let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
+        }
+        self.tell(container, "stop", &[]);
+        Ok(())
+    }
+
+    /// Stops all running containers at once, as a daemon that ends does. Their
+    /// restart policies will see them as stopped by nobody.
+    pub async fn stop_all(&self, grace: Duration) {
+        let mut stops = Vec::new();
+        for container in self.all() {
+            if !container.state().status.is_running() {
+                continue;
+            }
+            let engine = self.clone();
+            let seconds = i64::try_from(grace.as_secs()).unwrap_or(GRACE);
+            let timeout = container.record().config.stop_timeout.unwrap_or(GRACE).min(seconds);
+            stops.push(tokio::spawn(async move {
+                let by_hand = container.state().stopped_by_hand;
+                let _ = engine.stop_container(&container, None, Some(timeout)).await;
+                container.state().stopped_by_hand = by_hand;
+                let _ = engine.save_state(&container, true);
+            }));
+        }
+        for stop in stops {
+            let _ = stop.await;
+        }
+    }
+}

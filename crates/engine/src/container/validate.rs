@@ -1,0 +1,341 @@
+//! Everything that can be wrong with a create request, with Docker's texts.
+
+use budu_spec::docker::{ApiVersion, ContainerCreate, HostConfig};
+
+use super::{mounts, ports, resources, security};
+use crate::Error;
+
+/// What a request must satisfy whatever the image; fills in defaults and
+/// collects warnings.
+pub(crate) fn validate(
+    wish: &mut ContainerCreate,
+    defaults: &crate::Options,
+    version: ApiVersion,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    unsupported(wish)?;
+    configuration(wish)?;
+    let host = &mut wish.host_config;
+    modes(host)?;
+    restart(host)?;
+    network(wish)?;
+    let host = &mut wish.host_config;
+    resources::validate(&mut host.resources, warnings)?;
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        let value = host.oom_score_adj;
+        return Err(Error::invalid(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]")));
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    security::parse(host.security_opt.as_deref().unwrap_or_default())?;
+    super::spec::capabilities(host)?;
+    groups(host)?;
+    logging(host, defaults)?;
+    gates(wish, version);
+    fill(&mut wish.host_config, defaults);
+    for mount in mounts::wishes(&wish.host_config)? {
+        mount.check_source()?;
+    }
+    ports::requests(&wish.config, &wish.host_config)?;
+    Ok(())
+}
+
+/// Features of Docker that are not built yet are named, never ignored.
+fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
+    let (config, host) = (&wish.config, &wish.host_config);
+    let some = |list: &Option<Vec<String>>| !list.as_ref().is_none_or(Vec::is_empty);
+    let table = [
+        (config.volumes.as_ref().is_some_and(|v| !v.is_empty()), "anonymous volumes"),
+        (some(&host.volumes_from), "volumes-from"),
+        (!host.volume_driver.is_empty(), "volume drivers"),
+        (some(&host.links), "links"),
+        (host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()), "storage options"),
+        (!host.cgroup.is_empty(), "joining another container's cgroup"),
+        (!matches!(host.runtime.as_str(), "" | "budu" | "runc" | "io.containerd.runc.v2"), "other OCI runtimes"),
+        (!matches!(host.isolation.as_str(), "" | "default"), "isolation technologies"),
+        (config.healthcheck.as_ref().is_some_and(probes), "health checks"),
+        (host.userns_mode == "private", "user namespaces"),
+    ];
+    match table.into_iter().find(|(asked, _)| *asked) {
+        Some((_, feature)) => Err(Error::unsupported(feature)),
+        None => Ok(()),
+    }
+}
+
+/// Whether a health check really asks for probes.
+fn probes(health: &budu_spec::docker::HealthConfig) -> bool {
+    health.test.as_ref().and_then(|t| t.first()).is_some_and(|kind| kind != "NONE")
+}
+
+fn configuration(wish: &ContainerCreate) -> Result<(), Error> {
+    let config = &wish.config;
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    if let Some(bad) = config.env.iter().flatten().find(|e| e.is_empty() || e.starts_with('=')) {
+        return Err(Error::invalid(format!("invalid environment variable: {bad}")));
+    }
+    if config.env.iter().flatten().any(|e| e.contains('\0')) {
+        return Err(Error::invalid("invalid environment variable: contains a NUL byte"));
+    }
+    if let Some(signal) = config.stop_signal.as_deref().filter(|s| !s.is_empty())
+        && budu_spec::signal::parse(signal).is_none()
+    {
+        return Err(Error::invalid(format!("invalid signal: {signal}")));
+    }
+    for host in wish.host_config.extra_hosts.iter().flatten() {
+        extra_host(host)?;
+    }
+    Ok(())
+}
+
+/// Splits `host:address`; `host-gateway` stands for an address of the host.
+pub(crate) fn extra_host(text: &str) -> Result<(&str, &str), Error> {
+    let bad = || Error::invalid(format!("bad format for add-host: \"{text}\""));
+    let (host, address) = text.split_once(':').ok_or_else(bad)?;
+    let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    if host.is_empty() || (address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err()) {
+        return Err(if host.is_empty() { bad() } else { Error::invalid(format!("invalid IP address in add-host: \"{address}\"")) });
+    }
+    Ok((host, address))
+}
+
+fn modes(host: &HostConfig) -> Result<(), Error> {
+    for (what, mode, known) in [
+        ("IPC", host.ipc_mode.as_str(), &["", "none", "private", "shareable", "host"][..]),
+        ("PID", &host.pid_mode, &["", "host"]),
+        ("UTS", &host.uts_mode, &["", "host"]),
+        ("cgroup namespace", &host.cgroupns_mode, &["", "private", "host"]),
+        ("user namespace", &host.userns_mode, &["", "host"]),
+    ] {
+        if known.contains(&mode) {
+            continue;
+        }
+        if mode.starts_with("container:") && mode.len() > "container:".len() {
+            return Err(Error::unsupported(format!("joining another container's {what} namespace")));
+        }
+        return Err(Error::invalid(format!("invalid {what} mode: {mode}")));
+    }
+    Ok(())
+}
+
+fn restart(host: &HostConfig) -> Result<(), Error> {
+    let policy = &host.restart_policy;
+    let bad = |why: &str| Err(Error::invalid(format!("invalid restart policy: {why}")));
+    match policy.name.as_str() {
+        "" | "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return bad("maximum retry count can only be used with 'on-failure'");
+        }
+        "" | "no" | "always" | "unless-stopped" => {}
+        "on-failure" if policy.maximum_retry_count < 0 => return bad("maximum retry count cannot be negative"),
+        "on-failure" => {}
+        other => {
+            return bad(&format!(
+                "unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            ));
+        }
+    }
+    if host.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    Ok(())
+}
+
+fn network(wish: &ContainerCreate) -> Result<(), Error> {
+    let host = &wish.host_config;
+    let mode = host.network_mode.as_str();
+    if mode.starts_with("container:") {
+        return Err(Error::unsupported("joining another container's network namespace"));
+    }
+    if !matches!(mode, "" | "default" | "bridge" | "host" | "none") {
+        return Err(Error::unsupported(format!("user-defined networks ({mode})")));
+    }
+    let predefined = ["default", "bridge", "host", "none"];
+    if let Some(name) = wish.networking_config.endpoints_config.keys().find(|n| !predefined.contains(&n.as_str())) {
+        return Err(Error::unsupported(format!("user-defined networks ({name})")));
+    }
+    if mode == "host" && host.sysctls.iter().flatten().any(|(key, _)| key.starts_with("net.")) {
+        let key = host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
+        return Err(Error::invalid(format!("sysctl '{key}' not allowed in host network namespace")));
+    }
+    sysctls(host)
+}
+
+/// Only kernel parameters of the container's own namespaces may be set.
+fn sysctls(host: &HostConfig) -> Result<(), Error> {
+    const IPC: &[&str] = &[
+        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
+        "kernel.shmmni", "kernel.shm_rmid_forced",
+    ];
+    for (key, _) in host.sysctls.iter().flatten() {
+        let dotted = key.replace('/', ".");
+        let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+        let uts = matches!(dotted.as_str(), "kernel.domainname");
+        let refused = match () {
+            () if key.contains("..") => true,
+            () if ipc => host.ipc_mode == "host",
+            () if uts => host.uts_mode == "host",
+            () => !dotted.starts_with("net."),
+        };
+        if refused {
+            return Err(Error::invalid(format!("sysctl \"{key}\" is not in a separate kernel namespace")));
+        }
+    }
+    Ok(())
+}
+
+fn groups(host: &HostConfig) -> Result<(), Error> {
+    match host.group_add.iter().flatten().find(|g| g.parse::<u32>().is_err()) {
+        Some(name) => Err(Error::unsupported(format!("additional groups by name ({name}); give the number"))),
+        None => Ok(()),
+    }
+}
+
+fn logging(host: &mut HostConfig, defaults: &crate::Options) -> Result<(), Error> {
+    let log = &mut host.log_config;
+    if log.kind.is_empty() {
+        log.kind.clone_from(&defaults.log_driver);
+    }
+    match log.kind.as_str() {
+        "json-file" => {}
+        "none" => return Ok(()),
+        other => return Err(Error::unsupported(format!("log driver {other}"))),
+    }
+    for (key, value) in &log.config {
+        let good = match key.as_str() {
+            "max-size" => value == "-1" || budu_spec::units::parse_bytes(value).is_ok_and(|n| n > 0),
+            "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
+            "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
+            "max-buffer-size" | "labels" | "env" | "tag" | "labels-regex" | "env-regex" => true,
+            "compress" if value == "false" => true,
+            "compress" => return Err(Error::unsupported("compressed logs")),
+            _ => return Err(Error::invalid(format!("unknown log opt '{key}' for json-file log driver"))),
+        };
+        if !good {
+            return Err(Error::invalid(format!("invalid value for log opt '{key}': {value}")));
+        }
+    }
+    if log.config.get("max-file").is_some_and(|n| n != "1") && !log.config.contains_key("max-size") {
+        return Err(Error::invalid("max-file cannot be greater than 1 when max-size is not set"));
+    }
+    Ok(())
+}
+
+/// What older API versions asked for in other ways, or could not ask for.
+fn gates(wish: &mut ContainerCreate, version: ApiVersion) {
+    let host = &mut wish.host_config;
+    if version < ApiVersion::new(42) {
+        host.console_size = [0, 0];
+    }
+    if version < ApiVersion::new(43) {
+        host.annotations = None;
+    }
+    if version < ApiVersion::new(44) {
+        for mount in host.mounts.iter_mut().flatten().filter(|m| m.kind == "bind" && m.read_only) {
+            mount.bind_options.get_or_insert_default().read_only_non_recursive = true;
+        }
+        if let Some(health) = &mut wish.config.healthcheck {
+            health.start_interval = None;
+        }
+    }
+}
+
+/// Values that inspect shows although nobody gave them.
+fn fill(host: &mut HostConfig, defaults: &crate::Options) {
+    let set = |field: &mut String, value: &str| {
+        if field.is_empty() {
+            value.clone_into(field);
+        }
+    };
+    set(&mut host.network_mode, "bridge");
+    set(&mut host.ipc_mode, "private");
+    set(&mut host.cgroupns_mode, if host.privileged { "host" } else { "private" });
+    set(&mut host.restart_policy.name, "no");
+    set(&mut host.runtime, "budu");
+    if host.network_mode == "default" {
+        "bridge".clone_into(&mut host.network_mode);
+    }
+    if host.shm_size == 0 {
+        host.shm_size = defaults.shm_size;
+    }
+    let unconfined = host.privileged;
+    let own = |paths: &[String]| if unconfined { Vec::new() } else { paths.to_vec() };
+    let read_only = budu_runtime::defaults::paths::READ_ONLY.map(str::to_owned);
+    host.masked_paths.get_or_insert_with(|| own(budu_runtime::defaults::paths::masked()));
+    host.readonly_paths.get_or_insert_with(|| own(&read_only));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use budu_spec::docker::RestartPolicy;
+
+    fn check(json: &str) -> Result<ContainerCreate, String> {
+        let mut wish: ContainerCreate = serde_json::from_str(json).unwrap();
+        validate(&mut wish, &crate::Options::default(), ApiVersion::MAX, &mut Vec::new()).map_err(|e| e.to_string())?;
+        Ok(wish)
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let wish = check(r#"{"Image":"x"}"#).unwrap();
+        let host = &wish.host_config;
+        assert_eq!((host.network_mode.as_str(), host.ipc_mode.as_str(), host.log_config.kind.as_str()), ("bridge", "private", "json-file"));
+        assert_eq!(host.restart_policy, RestartPolicy { name: "no".into(), maximum_retry_count: 0 });
+        assert!(host.masked_paths.as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
+        assert_eq!(host.shm_size, 64 << 20);
+        let wish = check(r#"{"HostConfig":{"Privileged":true}}"#).unwrap();
+        assert_eq!(wish.host_config.masked_paths, Some(Vec::new()));
+    }
+
+    #[test]
+    fn refusals_have_dockers_texts() {
+        for (json, want) in [
+            (r#"{"WorkingDir":"a"}"#, "the working directory 'a' is invalid, it needs to be an absolute path"),
+            (r#"{"Env":["=x"]}"#, "invalid environment variable: =x"),
+            (r#"{"StopSignal":"NOPE"}"#, "invalid signal: NOPE"),
+            (r#"{"HostConfig":{"Memory":1024}}"#, "Minimum memory limit allowed is 6MB"),
+            (r#"{"HostConfig":{"PidMode":"x"}}"#, "invalid PID mode: x"),
+            (r#"{"HostConfig":{"OomScoreAdj":1001}}"#, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
+            (r#"{"HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#, "can't create 'AutoRemove' container with restart policy"),
+            (r#"{"HostConfig":{"RestartPolicy":{"Name":"x"}}}"#, "invalid restart policy: unknown policy 'x'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
+            (r#"{"HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}"#, "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
+            (r#"{"HostConfig":{"SecurityOpt":["x"]}}"#, "invalid --security-opt 1: \"x\""),
+            (r#"{"HostConfig":{"CapAdd":["FLY"]}}"#, "invalid CapAdd: unknown capability: \"CAP_FLY\""),
+            (r#"{"HostConfig":{"Sysctls":{"kernel.panic":"1"}}}"#, "sysctl \"kernel.panic\" is not in a separate kernel namespace"),
+            (r#"{"HostConfig":{"NetworkMode":"host","Sysctls":{"net.a":"1"}}}"#, "sysctl 'net.a' not allowed in host network namespace"),
+            (r#"{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/nonexistent","Target":"/x"}]}}"#, "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent"),
+            (r#"{"HostConfig":{"ExtraHosts":["x"]}}"#, "bad format for add-host: \"x\""),
+        ] {
+            assert_eq!(check(json).unwrap_err(), want, "{json}");
+        }
+    }
+
+    #[test]
+    fn missing_features_are_named() {
+        for (json, feature) in [
+            (r#"{"Volumes":{"/data":{}}}"#, "anonymous volumes"),
+            (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "user-defined networks (mynet)"),
+            (r#"{"HostConfig":{"NetworkMode":"container:x"}}"#, "joining another container's network namespace"),
+            (r#"{"HostConfig":{"Binds":["vol:/x"]}}"#, "named volumes (vol)"),
+            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, "health checks"),
+            (r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog"),
+            (r#"{"HostConfig":{"DeviceRequests":[{"Driver":"nvidia"}]}}"#, "device requests (GPUs, CDI)"),
+        ] {
+            assert_eq!(check(json).unwrap_err(), format!("{feature} is not implemented"), "{json}");
+        }
+    }
+
+    #[test]
+    fn read_only_binds_of_old_clients_are_not_recursive() {
+        let json = r#"{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/tmp","Target":"/x","ReadOnly":true}]}}"#;
+        let mut wish: ContainerCreate = serde_json::from_str(json).unwrap();
+        validate(&mut wish, &crate::Options::default(), ApiVersion::new(43), &mut Vec::new()).unwrap();
+        let mount = &wish.host_config.mounts.as_ref().unwrap()[0];
+        assert!(mount.bind_options.as_ref().unwrap().read_only_non_recursive);
+    }
+}
