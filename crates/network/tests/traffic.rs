@@ -225,7 +225,8 @@ fn the_first_packet_to_a_new_container_arrives() {
                 budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80"))
                     .unwrap()
                     .unwrap();
-            socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            // Less than the second after which the kernel asks for a neighbour again.
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
             client.send_to(name.as_bytes(), (server.endpoint.ip.unwrap(), 80)).unwrap();
             let mut buffer = [0; 16];
             let length = socket.recv(&mut buffer).expect(&name);
