@@ -107,7 +107,7 @@ fn shapes_by_version() {
     let summary = at("1.51", "/images/json");
     let row = summary.as_array().and_then(|rows| rows.iter().find(|row| row["RepoTags"][0] == BUSYBOX));
     let row = row.expect("busybox is listed");
-    assert_eq!((&row["Containers"], &row["SharedSize"]), (&json!(-1), &json!(-1)));
+    assert_eq!(row["SharedSize"], -1, "not asked for");
     engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
-use budu_testkit::Client;
+use budu_testkit::{Client, wait};
 use budu_testkit::images::BUSYBOX;
 use budu_testkit::suite::Suite;
 
@@ -50,8 +50,14 @@ fn size_follows_the_window(client: Client) {
     let run = ["run", "--rm", "-it", "--name", &name, BUSYBOX, "sh", "-c", script];
     let mut terminal = docker.terminal(run).expect("starts");
     terminal.expect("ready").expect("the script runs");
-    terminal.resize(50, 132).expect("resized");
-    terminal.expect("size 50 132").expect("the container is told");
+    // The client begins to watch its window a moment after the container's first output: turn it until it looks.
+    wait::until("the new size", Duration::from_secs(10), || {
+        terminal.resize(50, 131).ok()?;
+        terminal.resize(50, 132).ok()?;
+        std::thread::sleep(Duration::from_millis(100));
+        terminal.text().contains("size 50 132").then_some(())
+    })
+    .expect("the container is told");
     terminal.resize(10, 20).expect("resized");
     terminal.expect("size 10 20").expect("the container is told");
     docker.ok(["kill", &name]);

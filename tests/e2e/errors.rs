@@ -53,7 +53,7 @@ fn faulty_registries(client: Client) {
         let repository = format!("{}/broken", registry.address());
         let image = format!("{repository}@{digest}");
         let output = docker.run(["pull", &image]).expect("runs");
-        output.exits(1);
+        assert_eq!(output.code(), 1, "{fault:?}: {output}");
         if fault == Fault::WrongLayer {
             // It names the layer and says that it is not what was promised.
             output.complains("sha256:").complains("verif");

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use budu_testkit::images::BUSYBOX;
-use budu_testkit::suite::Suite;
+use budu_testkit::suite::{Suite, only_budu};
 use budu_testkit::{Backend, Client, Engine, HOST, Options, wait};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -76,6 +76,7 @@ fn containers_survive() {
 }
 
 fn exit_codes_from_the_time_between() {
+    only_budu("dockerd forgets them and says 255");
     let engine = start();
     let docker = engine.client(Client::Docker);
     let script = |code: u8| format!("while [ ! -e /go ]; do sleep 0.02; done; echo bye; exit {code}");
@@ -154,7 +155,10 @@ fn killed_again_and_again() {
             docker.ok(["run", "--rm", "--name", &name, BUSYBOX, "true"]);
         }
     }
-    engine.finish().expect("nothing is left");
+    // dockerd leaves mounts, control groups and shims behind here.
+    if engine.backend() == Backend::Budu {
+        engine.finish().expect("nothing is left");
+    }
 }
 
 fn orderly_stop() {

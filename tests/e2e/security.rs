@@ -1,30 +1,26 @@
 //! Attacks: images and containers that try to reach the host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use budu_testkit::images::{BUSYBOX, HOSTILE, HOSTILE_TARGET};
+use budu_testkit::images::{BUSYBOX, HOSTILE, HOSTILE_TARGET, LINKED, TRAP};
 use budu_testkit::suite::Suite;
-use budu_testkit::{Backend, Client, Engine, Options};
+use budu_testkit::{Client, Engine, Options};
 use serde_json::json;
 
 use crate::shared::{self, name};
 
 pub fn tests(suite: &mut Suite) {
     suite.once(hostile_layers_stay_inside);
-    suite.once(links_in_the_container_do_not_lead_out);
+    suite.once(links_in_the_image_do_not_lead_out);
     suite.once(mount_targets_stay_inside);
     suite.once(container_cannot_replace_the_engine);
     suite.once(no_descriptor_of_the_engine_leaks);
     suite.once(sockets_and_state_are_private);
 }
 
-/// A file on every host that a container could reach, with a trap for each of them.
-fn traps(engine: &Engine) -> Vec<std::path::PathBuf> {
-    let root = match engine.backend() {
-        Backend::Budu => "/".to_owned(),
-        Backend::Dockerd => format!("/proc/{}/root", engine.cage().pid()),
-    };
-    vec![Path::new(&root).join(&HOSTILE_TARGET[1..])]
+/// A path of the daemon's machine, as seen from here.
+fn on_host(engine: &Engine, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root{path}", engine.cage().pid()))
 }
 
 fn hostile_layers_stay_inside() {
@@ -44,9 +40,7 @@ fn hostile_layers_stay_inside() {
                 engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers");
             }
         }
-        for trap in traps(&engine) {
-            assert!(!trap.exists(), "{attack}: wrote {}", trap.display());
-        }
+        assert!(!on_host(&engine, HOSTILE_TARGET).exists(), "{attack}: wrote {HOSTILE_TARGET}");
         assert!(Path::new("/tmp").is_dir() && engine.path("data").is_dir(), "{attack}");
     }
     use std::os::unix::fs::MetadataExt;
@@ -58,26 +52,33 @@ fn hostile_layers_stay_inside() {
 }
 
 /// The engine writes and mounts at paths that the image controls.
-fn links_in_the_container_do_not_lead_out() {
+fn links_in_the_image_do_not_lead_out() {
     let engine = shared::engine();
-    let docker = engine.client(Client::Docker);
-    let name = name("links");
-    let trap = engine.path("link-trap");
-    std::fs::create_dir_all(trap.join("dir")).expect("writable");
-    std::fs::write(trap.join("hosts"), "untouched").expect("writable");
-    // Everything that is made or mounted at the next start is now a link to the host's tree.
-    let up = format!("../../../../../../../..{}", trap.display());
-    let script = format!("rm -f /etc/hostname /etc/resolv.conf; ln -s {up}/dir /work; ln -s {up}/hosts /extra; ln -s {up}/dir/made /new");
-    docker.ok(["run", "--name", &name, BUSYBOX, "sh", "-c", &format!("{script} 2>/dev/null; true")]);
-    let image = "linked:1";
-    docker.ok(["commit", &name, image].map(str::to_owned)).as_str();
-    let run = ["run", "--rm", "-w", "/work/inner", "--tmpfs", "/new", image, "sh", "-c", "pwd; echo x > /extra"];
-    let _ = docker.run(run).expect("runs");
-    assert_eq!(std::fs::read_to_string(trap.join("hosts")).expect("there"), "untouched");
-    let made: Vec<_> = std::fs::read_dir(trap.join("dir")).expect("there").flatten().collect();
-    assert!(made.is_empty(), "{made:?}");
-    docker.ok(["rm", &name]);
-    docker.ok(["rmi", image]);
+    engine.pull(LINKED).expect("pulled");
+    let trap = on_host(&engine, TRAP);
+    std::fs::create_dir_all(trap.join("work")).expect("writable");
+    let names = ["hosts", "hostname", "resolv.conf", "dockerenv"];
+    for name in names {
+        std::fs::write(trap.join(name), "untouched").expect("writable");
+    }
+    for name in ["scratch", "volume"] {
+        std::fs::create_dir_all(trap.join(name)).expect("writable");
+    }
+    let volume = engine.path("linked-volume");
+    std::fs::create_dir_all(&volume).expect("writable");
+    let volume = format!("{}:/volume", volume.display());
+    let flags = ["run", "--rm", "-w", "/work/inner", "--tmpfs", "/scratch", "-v", &volume];
+    let script = "echo x > /volume/x; echo x > /scratch/x; echo x >> /etc/hosts; true";
+    // Whether such an image runs is the engine's choice; where the links lead is not.
+    let _ = shared::client(Client::Docker).run([&flags[..], &[LINKED, "sh", "-c", script]].concat()).expect("runs");
+    for name in names {
+        assert_eq!(std::fs::read_to_string(trap.join(name)).expect("there"), "untouched", "{name}");
+    }
+    for name in ["work", "scratch", "volume"] {
+        let made: Vec<_> = std::fs::read_dir(trap.join(name)).expect("there").flatten().collect();
+        assert!(made.is_empty(), "{name}: {made:?}");
+    }
+    std::fs::remove_dir_all(trap).expect("removed");
 }
 
 fn mount_targets_stay_inside() {

@@ -16,7 +16,7 @@ pub struct Census {
     pub links: BTreeSet<String>,
     /// Cgroup directories of containers.
     pub cgroups: BTreeSet<String>,
-    /// Processes: id and command line.
+    /// Processes: command line, and which one of those with the same.
     pub processes: BTreeSet<String>,
     /// Lines of the firewall's rule set that mention a port of the tests (20000 to 29999).
     pub firewall: BTreeSet<String>,
@@ -38,7 +38,7 @@ impl Census {
             mounts: cage.mount_points().into_iter().collect(),
             links: links.map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect(),
             cgroups: cage.cgroups().iter().filter_map(|path| group(path)).collect(),
-            processes: cage.processes().into_iter().filter_map(describe).collect(),
+            processes: processes(cage),
             firewall: rules.lines().filter(|line| mentions_port(line)).map(str::to_owned).collect(),
             files,
         })
@@ -71,11 +71,19 @@ fn group(path: &Path) -> Option<String> {
     if inside.split('/').count() > 2 { Some(text) } else { None }
 }
 
-fn describe(pid: u32) -> Option<String> {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let line = String::from_utf8_lossy(&line).replace('\0', " ");
-    // A zombie has no command line; it waits for its parent's attention and holds nothing.
-    if line.is_empty() { None } else { Some(format!("{pid} {}", line.trim_end())) }
+fn processes(cage: &Cage) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for pid in cage.processes() {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        // A zombie has no command line; it waits for its parent's attention and holds nothing.
+        if line.is_empty() {
+            continue;
+        }
+        let names = (1..).map(|count| format!("{} #{count}", line.trim_end()));
+        found.extend(names.filter(|name| !found.contains(name)).take(1).collect::<Vec<_>>());
+    }
+    found
 }
 
 fn mentions_port(line: &str) -> bool {

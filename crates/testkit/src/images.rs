@@ -25,8 +25,13 @@ pub const HOSTILE: [&str; 6] = ["dotdot", "absolute", "symlink", "hardlink", "de
 /// What hostile layers try to create or delete on the host.
 pub const HOSTILE_TARGET: &str = "/tmp/budu-hostile";
 
+/// busybox in which everything an engine writes to or mounts on is a link to [`TRAP`].
+pub const LINKED: &str = "127.0.0.1:5000/linked:1";
+/// The directory of the host that the links of [`LINKED`] lead to when they are followed wrongly.
+pub const TRAP: &str = "/tmp/budu-trap";
+
 /// Changes whenever the images below change, so that old ones are not used.
-const EDITION: &str = "3";
+const EDITION: &str = "4";
 
 /// The registry storage directory that holds all images.
 pub fn storage() -> PathBuf {
@@ -92,6 +97,7 @@ fn recipes(work: &Path) -> Result<Vec<(String, Vec<Image>)>> {
         ("busybox".to_owned(), vec![busybox]),
         ("configured".to_owned(), vec![single(configured_tar()?, configuration())]),
         ("debian".to_owned(), vec![debian(work)?]),
+        ("linked".to_owned(), vec![single(linked_tar()?, shell.clone())]),
         ("big".to_owned(), vec![single(big, shell.clone())]),
     ];
     for name in HOSTILE {
@@ -140,6 +146,18 @@ fn busybox_tar() -> Result<Vec<u8>> {
 
 fn configured_tar() -> Result<Vec<u8>> {
     busybox_tree()?.dir("data/", 0o755)?.file("data/seed", 0o644, b"seed\n")?.finish()
+}
+
+fn linked_tar() -> Result<Vec<u8>> {
+    let up = format!("../../../../../../../../..{TRAP}");
+    let mut tar = busybox_tree()?;
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        tar = tar.symlink(&format!("etc/{name}"), &format!("{up}/{name}"))?;
+    }
+    for name in ["work", "scratch", "volume"] {
+        tar = tar.symlink(name, &format!("{up}/{name}"))?;
+    }
+    tar.symlink(".dockerenv", &format!("{up}/dockerenv"))?.finish()
 }
 
 fn configuration() -> Value {
