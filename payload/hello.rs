@@ -64,7 +64,7 @@ fn addresses() -> String {
     for line in text.lines().map(str::trim) {
         if let Some(address) = line.strip_prefix("|-- ") {
             last = address;
-        } else if line.contains("host LOCAL") && !found.contains(&last) {
+        } else if line.contains("/32 host LOCAL") && !found.contains(&last) {
             found.push(last);
         }
     }

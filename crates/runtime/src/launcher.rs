@@ -98,6 +98,8 @@ fn open_binary(path: &Path) -> io::Result<OwnedFd> {
 /// The launcher's main function: forks a shim for every message that arrives
 /// on standard input (a socket), until the daemon closes it.
 pub fn main() -> i32 {
+    // Whatever the daemon's parent left open is not for shims to keep.
+    let _ = process::close_inherited_from(3);
     let Ok(stdin) = std::io::stdin().as_fd().try_clone_to_owned() else { return 1 };
     let Ok(null) = std::fs::File::open("/dev/null") else { return 1 };
     if process::replace_standard_stream(null.as_fd(), 0).is_err() {
@@ -126,6 +128,11 @@ fn fork(fds: Vec<OwnedFd>, layout: Option<&Layout>, socket: &OwnedFd) {
     let Ok(token) = SingleThreaded::check() else { return };
     let Ok(Side::Child) = process::clone3(&token, CloneArgs::default()) else { return };
     process::close_borrowed(socket.as_fd());
+    // Standard input is /dev/null already; the others may be a terminal or a
+    // pipe whose reader waits for the daemon's end, not for this container's.
+    for number in 1..=2 {
+        let _ = process::replace_standard_stream(std::io::stdin().as_fd(), number);
+    }
     let mut fds = fds.into_iter();
     let Some(control) = fds.next() else { process::exit_now(1) };
     shim::run(Birth { token, control, netns: fds.next(), layout: layout.cloned() })

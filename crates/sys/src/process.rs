@@ -158,6 +158,26 @@ pub fn replace_standard_stream(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()
     if unsafe { libc::dup2(from.as_raw_fd(), to) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Closes every descriptor from `first` on that this process inherited. For
+/// the first moments of a program, before it has opened anything itself.
+///
+/// # Panics
+/// If `first` is below 3.
+pub fn close_inherited_from(first: u32) -> io::Result<()> {
+    assert!(first > 2, "standard streams are not to be closed");
+    // SAFETY: called before any descriptor of this range has an owner.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes a descriptor that a copied process holds on behalf of its parent's
+/// code, which will never run here. The owner must not be dropped afterwards:
+/// for processes that end by [`exit_now`] or [`exec`].
+pub fn close_borrowed(fd: BorrowedFd<'_>) {
+    // SAFETY: the owning object lives in a frame this process never returns to.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Makes a descriptor this process inherited under a known number our own.
 ///
 /// # Errors

@@ -81,6 +81,10 @@ fn named(text: &str) -> Failing<User> {
     if let Some(group) = group.filter(|g| !g.is_empty()) {
         user.gid = group_id(group)?;
     }
+    // Listed among the further groups too, or a set-group-ID program could shed
+    // it and with it a negative permission (CVE-2022-36109).
+    user.groups.retain(|&gid| gid != user.gid);
+    user.groups.insert(0, user.gid);
     Ok(user)
 }
 

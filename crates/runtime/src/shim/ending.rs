@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use super::connection::Role;
 use super::process::Phase;
 use super::serve::{LINGER, Shim};
-use crate::protocol::{EXIT_FILE, Event, ExitRecord, SOCKET};
+use crate::protocol::{EXIT_FILE, Event, ExitRecord, Failure, SOCKET};
 
 const CLONE_NEWPID: u64 = 0x2000_0000;
 
@@ -63,13 +63,15 @@ impl Shim {
         }
     }
 
-    /// A container that could not be made: nothing may be left of it.
-    pub(super) fn give_up(&mut self) {
+    /// A container that could not be made: nothing may be left of it by the
+    /// time the engine hears of it.
+    pub(super) fn give_up(&mut self, failure: Failure) -> ! {
         let first = &self.processes[0];
         let _ = process::signal(first.pidfd.as_fd(), 9);
         let _ = process::reap(first.pidfd.as_fd(), true);
         self.remove_cgroup();
         self.close_socket();
+        self.tell_control(&Event::Failed(failure));
         for connection in &mut self.connections {
             let _ = rustix::io::ioctl_fionbio(&connection.fd, false);
             connection.close();

@@ -208,10 +208,10 @@ impl Shim {
 
     fn preparation_failed(&mut self, at: usize, failure: Failure) {
         self.processes[at].report = None;
-        self.tell_owner(at, &Event::Failed(failure));
         if self.processes[at].key == 0 {
-            self.give_up();
+            self.give_up(failure);
         }
+        self.tell_owner(at, &Event::Failed(failure));
         // An exec'd process is reaped and forgotten when its pidfd tells of its end.
         let key = self.processes[at].key;
         for connection in self.connections.iter_mut().filter(|c| c.role == Role::Exec(key)) {

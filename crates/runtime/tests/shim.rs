@@ -1,0 +1,400 @@
+//! Shims against the real kernel: containers made, entered, attached to,
+//! signalled, and what is left afterwards.
+//!
+//! The test binary is also the launcher that it starts, so it has a main
+//! function of its own. Needs root, and busybox-static for the programs.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use budu_runtime::compile::{self, Extras};
+use budu_runtime::plan::{Rootfs, Stdio};
+use budu_runtime::protocol::{self, Event, ExitRecord, FailureClass, Request};
+use budu_runtime::{LAUNCHER_PERSONALITY, Launcher, launcher_main};
+use budu_spec::oci;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(LAUNCHER_PERSONALITY) {
+        std::process::exit(launcher_main());
+    }
+    let arguments = Arguments::from_args();
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|path| path.exists());
+    let skip = match (busybox, rustix::process::geteuid().is_root()) {
+        (None, _) => Some("needs busybox-static"),
+        (_, false) => Some("needs root"),
+        _ => None,
+    };
+    if let Some(reason) = skip {
+        eprintln!("skipped: {reason}");
+    }
+    let tests: Vec<(&str, fn(&World) -> Result<(), Failed>)> = vec![
+        ("exit_status_and_output", exit_status_and_output),
+        ("signals_are_128_plus_n", signals_are_128_plus_n),
+        ("missing_command_is_named", missing_command_is_named),
+        ("isolation", isolation),
+        ("exec_joins_the_container", exec_joins_the_container),
+        ("terminal", terminal),
+        ("stdin_reaches_the_program", stdin_reaches_the_program),
+        ("init_reaps_and_forwards", init_reaps_and_forwards),
+        ("unknown_user_is_refused", unknown_user_is_refused),
+        ("exit_record_survives_the_engine", exit_record_survives_the_engine),
+        ("nothing_is_left", nothing_is_left),
+    ];
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(name, move || test(&World::new(name))).with_ignored_flag(skip.is_some())
+        })
+        .collect();
+    // Each test starts its own launcher; they do not disturb each other.
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A launcher, a root file system and a run directory, gone with the value.
+struct World {
+    dir: PathBuf,
+    launcher: Launcher,
+    id: String,
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        let id = format!("budu-test-{}-{name}", std::process::id());
+        let dir = std::env::temp_dir().join(&id);
+        for sub in ["lower/bin", "lower/etc", "upper", "work", "run"] {
+            std::fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        let busybox = if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" };
+        std::fs::copy(busybox, dir.join("lower/bin/busybox")).unwrap();
+        for applet in ["sh", "cat", "true", "sleep", "id", "ps", "hostname", "stty", "tty", "kill", "echo"] {
+            std::os::unix::fs::symlink("busybox", dir.join("lower/bin").join(applet)).unwrap();
+        }
+        std::fs::write(dir.join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n").unwrap();
+        std::fs::write(dir.join("lower/etc/group"), "root:x:0:\nweb:x:34:\nextra:x:50:web\n").unwrap();
+        World { dir, launcher: Launcher::spawn().unwrap(), id }
+    }
+
+    fn spec(&self, args: &[&str]) -> oci::Spec {
+        let mount = |destination: &str, kind: &str, options: &[&str]| oci::Mount {
+            destination: destination.into(),
+            kind: kind.into(),
+            source: kind.into(),
+            options: options.iter().map(|o| (*o).to_owned()).collect(),
+            ..Default::default()
+        };
+        let kinds = ["mount", "pid", "network", "uts", "ipc", "cgroup"];
+        let namespaces = kinds.map(|kind| oci::Namespace { kind: kind.into(), path: String::new() }).to_vec();
+        let device = |path: &str, minor| oci::Device {
+            kind: "c".into(),
+            path: path.into(),
+            major: 1,
+            minor,
+            ..Default::default()
+        };
+        oci::Spec {
+            hostname: "inside".into(),
+            process: Some(oci::Process {
+                args: args.iter().map(|a| (*a).to_owned()).collect(),
+                env: vec!["PATH=/bin".into()],
+                cwd: "/made/on/the/way".into(),
+                ..Default::default()
+            }),
+            mounts: vec![
+                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+                mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
+                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+                mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
+            ],
+            linux: Some(oci::Linux {
+                namespaces,
+                devices: vec![device("/dev/null", 3), device("/dev/zero", 5)],
+                cgroups_path: format!("budu-test/{}", self.id),
+                masked_paths: vec!["/proc/kcore".into(), "/sys/firmware".into()],
+                readonly_paths: vec!["/proc/sys".into()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn extras(&self, stdio: Stdio) -> Extras {
+        let rootfs = Rootfs::Overlay {
+            lower: vec![self.dir.join("lower")],
+            upper: self.dir.join("upper"),
+            work: self.dir.join("work"),
+            readonly: false,
+        };
+        Extras {
+            id: self.id.clone(),
+            run_dir: self.dir.join("run"),
+            rootfs: Some(rootfs),
+            stdio,
+            ..Default::default()
+        }
+    }
+
+    fn create(&self, spec: &oci::Spec, extras: Extras) -> (UnixStream, Event) {
+        let plan = compile::container(spec, extras).unwrap();
+        let mut control = self.launcher.new_shim(None).unwrap();
+        protocol::send(&mut control, &Request::Create(Box::new(plan))).unwrap();
+        let answer = protocol::receive(&mut control).unwrap().unwrap();
+        (control, answer)
+    }
+
+    fn start(&self, spec: &oci::Spec, stdio: Stdio) -> (UnixStream, UnixStream) {
+        let (mut control, answer) = self.create(spec, self.extras(stdio));
+        assert!(matches!(answer, Event::Created { .. }), "{answer:?}");
+        let attached = self.attach(true);
+        protocol::send(&mut control, &Request::Start).unwrap();
+        let answer = protocol::receive(&mut control).unwrap().unwrap();
+        assert!(matches!(answer, Event::Started { .. }), "{answer:?}");
+        (control, attached)
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.dir.join("run").join(protocol::SOCKET)).unwrap()
+    }
+
+    fn attach(&self, stdin: bool) -> UnixStream {
+        let mut stream = self.connect();
+        protocol::send(&mut stream, &Request::Attach { stdin, stdout: true, stderr: true }).unwrap();
+        assert!(matches!(protocol::receive(&mut stream).unwrap(), Some(Event::Attached)));
+        stream
+    }
+
+    /// Runs a shell command and returns what it said and how it ended.
+    fn run(&self, script: &str) -> (String, ExitRecord) {
+        let (control, attached) = self.start(&self.spec(&["sh", "-c", script]), Stdio::default());
+        let output = read_streams(attached);
+        (output, exit_of(control))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A test that failed half-way leaves its container running.
+        if let Ok(mut stream) = UnixStream::connect(self.dir.join("run").join(protocol::SOCKET)) {
+            let _ = protocol::send(&mut stream, &Request::Watch);
+            let _ = protocol::send(&mut stream, &Request::Signal { signal: 9, all: true });
+            while let Ok(Some(event)) = protocol::receive(&mut stream) {
+                if matches!(event, Event::Exited(_) | Event::Failed(_)) {
+                    break;
+                }
+            }
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn read_frame(from: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0u8; protocol::HEADER];
+    from.read_exact(&mut head).ok()?;
+    let (kind, length) = protocol::parse_header(head).unwrap();
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload).ok()?;
+    Some((kind, payload))
+}
+
+fn read_streams(mut from: UnixStream) -> String {
+    let mut text = Vec::new();
+    while let Some((kind, payload)) = read_frame(&mut from) {
+        if kind == protocol::STDOUT || kind == protocol::STDERR {
+            text.extend(payload);
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn exit_of(mut control: UnixStream) -> ExitRecord {
+    loop {
+        match protocol::receive(&mut control).unwrap() {
+            Some(Event::Exited(exit)) => return exit,
+            Some(_) => {}
+            None => panic!("the shim went away without an exit"),
+        }
+    }
+}
+
+fn exit_status_and_output(world: &World) -> Result<(), Failed> {
+    let (output, exit) = world.run("echo out; echo err >&2; pwd; exit 7");
+    assert_eq!(exit.code, 7);
+    assert!(output.contains("out\n") && output.contains("err\n") && output.contains("/made/on/the/way"), "{output}");
+    Ok(())
+}
+
+fn signals_are_128_plus_n(world: &World) -> Result<(), Failed> {
+    let (mut control, _attached) = world.start(&world.spec(&["sleep", "1000"]), Stdio::default());
+    protocol::send(&mut control, &Request::Signal { signal: 9, all: false }).unwrap();
+    let exit = exit_of(control);
+    assert_eq!((exit.code, exit.signal), (137, Some(9)));
+    Ok(())
+}
+
+fn missing_command_is_named(world: &World) -> Result<(), Failed> {
+    for (command, class, text) in [
+        ("nosuch", FailureClass::CommandNotFound, "exec: \"nosuch\": executable file not found in $PATH"),
+        ("/no/such", FailureClass::CommandNotFound, "no such file or directory"),
+        ("/etc/passwd", FailureClass::CommandNotExecutable, "permission denied"),
+        ("/etc", FailureClass::CommandNotExecutable, "is a directory"),
+    ] {
+        let (_, answer) = world.create(&world.spec(&[command]), world.extras(Stdio::default()));
+        let Event::Failed(failure) = answer else { panic!("{command}: {answer:?}") };
+        assert_eq!(failure.class, class, "{failure:?}");
+        assert!(failure.message.contains(text), "{failure:?}");
+    }
+    Ok(())
+}
+
+fn isolation(world: &World) -> Result<(), Failed> {
+    let (output, exit) = world.run(
+        "echo pid $$; hostname; ls -l /dev/null /dev/fd >/dev/null && echo devices; \
+         test -s /proc/kcore || echo masked; echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo readonly; \
+         cat /proc/self/mountinfo; ls /sys/firmware | wc -l; cat /proc/self/status",
+    );
+    assert_eq!(exit.code, 0, "{output}");
+    for wanted in ["pid 1\n", "inside\n", "devices\n", "masked\n", "readonly\n", "CapEff:\t0000000000000000"] {
+        assert!(output.contains(wanted), "{wanted:?} is missing in {output}");
+    }
+    assert!(!output.contains(&std::env::temp_dir().join("budu").display().to_string()) || output.contains("overlay"));
+    let host_mounts = output.lines().filter(|line| line.contains(" / /") && line.contains("ext4")).count();
+    assert_eq!(host_mounts, 0, "a mount of the host is visible: {output}");
+    Ok(())
+}
+
+fn exec_plan(world: &World, args: &[&str], user: &str) -> Request {
+    let mut process = world.spec(args).process.unwrap();
+    process.user.username = user.to_owned();
+    Request::Exec(Box::new(compile::exec(&process, None, false, (0, 0)).unwrap()))
+}
+
+fn exec_joins_the_container(world: &World) -> Result<(), Failed> {
+    let (mut control, _attached) = world.start(&world.spec(&["sleep", "1000"]), Stdio::default());
+    let mut stream = world.connect();
+    protocol::send(&mut stream, &exec_plan(world, &["sh", "-c", "id; hostname; ps; exit 3"], "web")).unwrap();
+    let (mut text, mut code) = (String::new(), None);
+    while let Some((kind, payload)) = read_frame(&mut stream) {
+        match kind {
+            protocol::MESSAGE => {
+                if let Event::Exited(exit) = protocol::decode(&payload).unwrap() {
+                    code = Some(exit.code);
+                }
+            }
+            _ => text.push_str(&String::from_utf8_lossy(&payload)),
+        }
+    }
+    assert_eq!(code, Some(3), "{text}");
+    for wanted in ["uid=33(web) gid=34(web) groups=34(web),50(extra)", "inside", "sleep 1000"] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in {text}");
+    }
+    let mut stream = world.connect();
+    protocol::send(&mut stream, &exec_plan(world, &["nosuch"], "")).unwrap();
+    let Some(Event::Failed(failure)) = protocol::receive(&mut stream).unwrap() else { panic!("no failure") };
+    assert_eq!(failure.class, FailureClass::CommandNotFound);
+    protocol::send(&mut control, &Request::Signal { signal: 9, all: false }).unwrap();
+    assert_eq!(exit_of(control).code, 137);
+    Ok(())
+}
+
+fn terminal(world: &World) -> Result<(), Failed> {
+    let mut spec = world.spec(&["sh", "-c", "tty; stty size; read line; stty size; echo got $line"]);
+    let process = spec.process.as_mut().unwrap();
+    process.terminal = true;
+    process.console_size = Some(oci::ConsoleSize { height: 33, width: 77 });
+    let (mut control, mut attached) = world.start(&spec, Stdio { open_stdin: true, ..Stdio::default() });
+    protocol::send(&mut control, &Request::Resize { rows: 44, cols: 99 }).unwrap();
+    assert!(matches!(protocol::receive(&mut control).unwrap(), Some(Event::Done)));
+    let input = b"word\n";
+    attached.write_all(&protocol::header(protocol::STDIN, input.len())).unwrap();
+    attached.write_all(input).unwrap();
+    let output = read_streams(attached);
+    assert_eq!(exit_of(control).code, 0, "{output}");
+    for wanted in ["/dev/pts/0", "44 99", "got word"] {
+        assert!(output.contains(wanted), "{wanted:?} is missing in {output}");
+    }
+    Ok(())
+}
+
+fn stdin_reaches_the_program(world: &World) -> Result<(), Failed> {
+    let stdio = Stdio { open_stdin: true, stdin_once: true, ..Stdio::default() };
+    let (control, mut attached) = world.start(&world.spec(&["cat"]), stdio);
+    // More than a pipe holds, so that both directions have to push back.
+    let data = vec![b'x'; 1 << 20];
+    let mut writer = attached.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for chunk in data.chunks(10_000) {
+            writer.write_all(&protocol::header(protocol::STDIN, chunk.len())).unwrap();
+            writer.write_all(chunk).unwrap();
+        }
+        writer.write_all(&protocol::header(protocol::STDIN_EOF, 0)).unwrap();
+    });
+    let mut received = 0;
+    while let Some((_, payload)) = read_frame(&mut attached) {
+        received += payload.len();
+    }
+    sender.join().unwrap();
+    assert_eq!(received, 1 << 20);
+    assert_eq!(exit_of(control).code, 0);
+    Ok(())
+}
+
+fn init_reaps_and_forwards(world: &World) -> Result<(), Failed> {
+    let script = "trap 'echo caught; exit 5' TERM; (sh -c 'sleep 0.01 &' ); echo pid $$; while :; do sleep 0.05; done";
+    let spec = world.spec(&["sh", "-c", script]);
+    let extras = Extras { init: true, ..world.extras(Stdio::default()) };
+    let (mut control, answer) = world.create(&spec, extras);
+    assert!(matches!(answer, Event::Created { .. }), "{answer:?}");
+    let mut attached = world.attach(false);
+    protocol::send(&mut control, &Request::Start).unwrap();
+    let (_, first) = read_frame(&mut attached).unwrap();
+    assert_eq!(String::from_utf8_lossy(&first), "pid 2\n");
+    protocol::send(&mut control, &Request::Signal { signal: 15, all: false }).unwrap();
+    assert!(read_streams(attached).contains("caught"));
+    assert_eq!(exit_of(control).code, 5);
+    Ok(())
+}
+
+fn unknown_user_is_refused(world: &World) -> Result<(), Failed> {
+    let mut spec = world.spec(&["true"]);
+    spec.process.as_mut().unwrap().user.username = "nobody-here".into();
+    let (_, answer) = world.create(&spec, world.extras(Stdio::default()));
+    let Event::Failed(failure) = answer else { panic!("{answer:?}") };
+    assert_eq!(failure.class, FailureClass::Invalid);
+    assert!(failure.message.contains("unable to find user nobody-here"), "{failure:?}");
+    Ok(())
+}
+
+fn exit_record_survives_the_engine(world: &World) -> Result<(), Failed> {
+    let (control, attached) = world.start(&world.spec(&["sh", "-c", "read line; exit 9"]), Stdio {
+        open_stdin: true,
+        stdin_once: true,
+        ..Stdio::default()
+    });
+    // The engine dies: its connections close. The container ends afterwards.
+    drop(control);
+    let mut watcher = world.connect();
+    protocol::send(&mut watcher, &Request::Watch).unwrap();
+    assert!(matches!(protocol::receive(&mut watcher).unwrap(), Some(Event::Created { pid }) if pid > 1));
+    drop(attached);
+    assert_eq!(exit_of(watcher).code, 9);
+    let exit = protocol::read_exit(&world.dir.join("run")).unwrap().expect("an exit record");
+    assert_eq!(exit.code, 9);
+    Ok(())
+}
+
+fn nothing_is_left(world: &World) -> Result<(), Failed> {
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let before = mounts();
+    world.run("true");
+    let (_, answer) = world.create(&world.spec(&["nosuch"]), world.extras(Stdio::default()));
+    assert!(matches!(answer, Event::Failed(_)));
+    assert_eq!(before, mounts());
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let path = hierarchy.path().join("budu-test").join(&world.id);
+        assert!(!path.exists(), "{} is left", path.display());
+    }
+    assert!(!world.dir.join("run").join(protocol::SOCKET).exists());
+    Ok(())
+}
