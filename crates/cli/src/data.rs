@@ -23,6 +23,8 @@ pub(crate) enum Data {
     List(Vec<Data>),
     /// An object, in the order of the wire.
     Map(Vec<(String, Data)>),
+    /// A row of a list: an object whose JSON has sorted members and escapes `<`, `>` and `&`.
+    Row(Vec<(String, Data)>),
     /// A method with one argument that looks a key up: `.Label "key"`. Not part of JSON output.
     Lookup(Vec<(String, String)>),
     /// The same method in a head line: it names the column after the key's last part.
@@ -42,7 +44,7 @@ impl Data {
 
     /// Finds a member: by its exact name, or by any spelling of it (`.ID` finds `Id`).
     pub(crate) fn member(&self, name: &str) -> Option<&Data> {
-        let Data::Map(members) = self else { return None };
+        let (Data::Map(members) | Data::Row(members)) = self else { return None };
         members
             .iter()
             .find(|(key, _)| key == name)
@@ -59,7 +61,7 @@ impl Data {
             Data::Float(n) => *n != 0.0,
             Data::Text(text) => !text.is_empty(),
             Data::List(list) => !list.is_empty(),
-            Data::Map(members) => !members.is_empty(),
+            Data::Map(members) | Data::Row(members) => !members.is_empty(),
             Data::Lookup(members) => !members.is_empty(),
             Data::Head => true,
         }
@@ -67,7 +69,11 @@ impl Data {
 
     /// Compact JSON.
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let json = serde_json::to_string(self).unwrap_or_default();
+        match self {
+            Data::Row(_) => json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"),
+            _ => json,
+        }
     }
 }
 
@@ -99,7 +105,7 @@ impl fmt::Display for Data {
                 }
                 f.write_str("]")
             }
-            Data::Map(members) => {
+            Data::Map(members) | Data::Row(members) => {
                 let mut sorted: Vec<_> = members.iter().collect();
                 sorted.sort_by(|a, b| a.0.cmp(&b.0));
                 f.write_str("map[")?;
@@ -134,6 +140,11 @@ impl Serialize for Data {
                     map.serialize_entry(key, value)?;
                 }
                 map.end()
+            }
+            Data::Row(members) => {
+                let mut sorted: Vec<_> = members.iter().filter(|(_, value)| !matches!(value, Data::Lookup(_))).collect();
+                sorted.sort_by(|a, b| a.0.cmp(&b.0));
+                serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, value)))
             }
         }
     }

@@ -79,6 +79,10 @@ pub(crate) enum Format {
 impl Listing<'_> {
     /// Understands `--format` together with `-q`.
     pub(crate) fn format(&self, format: &str, quiet: bool) -> Result<Format, Error> {
+        self.read(format, quiet).map_err(|error| Error::new(format_args!("failed to parse template: {error}")))
+    }
+
+    fn read(&self, format: &str, quiet: bool) -> Result<Format, Error> {
         let format = format.trim_start();
         if quiet && (format.is_empty() || format == "table") {
             return Ok(Format::Plain(Template::parse(self.quiet)?));
@@ -99,7 +103,7 @@ impl Listing<'_> {
         let mut heads: Vec<(String, Data)> =
             self.heads.iter().map(|(field, head)| ((*field).to_owned(), Data::from(*head))).collect();
         heads.push(("Label".to_owned(), Data::Head));
-        if let Some(Data::Map(members)) = first {
+        if let Some(Data::Row(members)) = first {
             for (name, _) in members {
                 if !heads.iter().any(|(known, _)| known == name) {
                     heads.push((name.clone(), Data::text(name.to_uppercase())));
@@ -111,10 +115,14 @@ impl Listing<'_> {
 
     /// Renders all rows.
     pub(crate) fn render(&self, format: &Format, rows: &[Data]) -> Result<String, Error> {
+        self.write(format, rows).map_err(|error| Error::new(format_args!("failed to execute template: {error}")))
+    }
+
+    fn write(&self, format: &Format, rows: &[Data]) -> Result<String, Error> {
         let mut text = String::new();
         match format {
             Format::Json => rows.iter().for_each(|row| {
-                text.push_str(&sorted_json(row));
+                text.push_str(&row.to_json());
                 text.push('\n');
             }),
             Format::Plain(template) => {
@@ -135,14 +143,6 @@ impl Listing<'_> {
         }
         Ok(text)
     }
-}
-
-/// Objects of rows are Go maps, so their members come sorted.
-fn sorted_json(row: &Data) -> String {
-    let Data::Map(members) = row else { return row.to_json() };
-    let mut members = members.clone();
-    members.sort_by(|a, b| a.0.cmp(&b.0));
-    Data::Map(members).to_json()
 }
 
 /// Writes to standard output at once.
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn formats() {
         let listing = Listing { table: "{{.ID}}\t{{.Name}}", quiet: "{{.ID}}", heads: &[("ID", "THE ID"), ("Name", "NAME")] };
-        let rows = [Data::Map(vec![("Name".into(), "web".into()), ("ID".into(), "1".into()), ("Label".into(), Data::Lookup(vec![("a".into(), "b".into())]))])];
+        let rows = [Data::Row(vec![("Name".into(), "web".into()), ("ID".into(), "1".into()), ("Label".into(), Data::Lookup(vec![("a".into(), "b".into())]))])];
         let show = |format: &str, quiet| listing.render(&listing.format(format, quiet).unwrap(), &rows).unwrap();
         assert_eq!(show("", false), "THE ID    NAME\n1         web\n");
         assert_eq!(show("table {{.Name}}\\t{{.ID}}", false), "NAME      THE ID\nweb       1\n");

@@ -39,11 +39,7 @@ impl Command for Events {
     const ARITY: Arity = Arity::Exactly(0);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        let template = match self.format.as_deref() {
-            None | Some("") => None,
-            Some("json") => Some(Template::parse("{{json .}}")?),
-            Some(text) => Some(Template::parse(text).map_err(|error| Error::Status { message: error.to_string(), code: 64 })?),
-        };
+        let template = Template::of_object(self.format.as_deref())?;
         let filters = filters(&self.filter);
         let json = filters.to_json();
         let query = Query::new("/events")

@@ -83,11 +83,7 @@ impl Command for Images {
         let now = jiff::Timestamp::now().as_second();
         let mut rows = Vec::new();
         for image in &images {
-            let mut names = names(image, digests);
-            if self.quiet && !digests {
-                names.truncate(1);
-            }
-            rows.extend(names.into_iter().map(|name| row(image, name, !self.no_trunc, now)));
+            rows.extend(names(image, digests).into_iter().map(|name| row(image, name, !self.no_trunc, now)));
         }
         table::put(&listing.render(&format, &rows)?)?;
         Ok(0)
@@ -138,7 +134,7 @@ fn row(image: &ImageSummary, name: Name, cut: bool, now: i64) -> Data {
     let text = |name: &str, value: String| (name.to_owned(), Data::Text(value));
     let size = |bytes: i64| if bytes < 0 { "N/A".to_owned() } else { human_size(bytes as f64, 3) };
     let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
-    Data::Map(vec![
+    Data::Row(vec![
         text("Containers", if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() }),
         text("CreatedAt", created_at(image.created)),
         text("CreatedSince", format!("{} ago", human_duration(now - image.created))),
@@ -149,7 +145,7 @@ fn row(image: &ImageSummary, name: Name, cut: bool, now: i64) -> Data {
         text("Size", size(image.size)),
         text("Tag", name.tag),
         text("UniqueSize", size(unique)),
-        text("VirtualSize", size(image.size)),
+        text("VirtualSize", human_size(image.size as f64, 4)),
     ])
 }
 

@@ -29,8 +29,7 @@ impl Command for Info {
     const ARITY: Arity = Arity::Exactly(0);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        let format = self.format.as_deref().filter(|text| !text.is_empty());
-        let template = format.map(|text| Template::parse(if text == "json" { "{{json .}}" } else { text })).transpose()?;
+        let template = Template::of_object(self.format.as_deref())?;
         let answer = cli.client()?.bytes(Call::get("/info")).await;
         let broken = |error: serde_json::Error| Error::Transport { reason: error.to_string() };
         if let Some(template) = template {

@@ -154,11 +154,7 @@ async fn inspect<'a, F>(
 where
     F: Future<Output = Result<Data, Error>>,
 {
-    let template = match format {
-        None | Some("") => None,
-        Some("json") => Some(Template::parse("{{json .}}")?),
-        Some(text) => Some(Template::parse(text)?),
-    };
+    let template = Template::of_object(format)?;
     let client = cli.client()?;
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for name in names {
@@ -171,7 +167,13 @@ where
         None => put(&pretty(&Data::List(found)))?,
         Some(template) => {
             for data in &found {
-                put(&(template.render(data)? + "\n"))?;
+                match template.render(data) {
+                    Ok(text) => put(&(text + "\n"))?,
+                    Err(error) => {
+                        put("\n")?;
+                        return Err(Error::new(format_args!("template parsing error: {error}")));
+                    }
+                }
             }
         }
     }

@@ -84,5 +84,5 @@ fn row(network: &Network, cut: bool) -> Data {
         text("Scope", &network.scope),
     ];
     members.extend(label_members(&network.labels));
-    Data::Map(members)
+    Data::Row(members)
 }

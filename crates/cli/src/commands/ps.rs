@@ -128,7 +128,7 @@ fn row(container: &ContainerSummary, cut: bool, now: i64) -> Data {
         text("Status", container.status.clone()),
     ];
     members.extend(label_members(&container.labels));
-    Data::Map(members)
+    Data::Row(members)
 }
 
 fn names(container: &ContainerSummary, cut: bool) -> String {

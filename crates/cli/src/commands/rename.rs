@@ -24,7 +24,10 @@ impl Command for Rename {
             return Err(Error::new("Error: Neither old nor new names may be empty"));
         }
         let query = Query::new(format!("{}/rename", path_of(old))).set("name", new);
-        cli.client()?.done(Call::post(query)).await?;
+        if let Err(error) = cli.client()?.done(Call::post(query)).await {
+            eprintln!("{error}");
+            return Err(Error::new(format_args!("Error: failed to rename container named {old}")));
+        }
         Ok(0)
     }
 }

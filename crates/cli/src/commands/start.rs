@@ -46,7 +46,7 @@ impl Command for Start {
         if code == 0 {
             return Ok(0);
         }
-        Err(Error::new(format_args!("failed to start containers: {}", self.args.join(", "))))
+        Err(Error::new(format_args!("Error: failed to start containers: {}", self.args.join(", "))))
     }
 }
 

@@ -28,11 +28,7 @@ impl Command for Version {
     const ARITY: Arity = Arity::Exactly(0);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        let template = match self.format.as_deref() {
-            None | Some("") => None,
-            Some("json") => Some(Template::parse("{{json .}}")?),
-            Some(text) => Some(Template::parse(text)?),
-        };
+        let template = Template::of_object(self.format.as_deref())?;
         let client = cli.client()?;
         let answer = client.bytes(Call::get("/version")).await;
         let client_side = client_members(cli, client.version());

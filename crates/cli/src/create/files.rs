@@ -40,7 +40,8 @@ pub(crate) fn environment(files: &[String], flags: &[String]) -> Result<Vec<Stri
 pub(super) fn labels(files: &[String], flags: &[String]) -> Result<BTreeMap<String, String>, Error> {
     let mut all = Vec::new();
     for file in files {
-        all.extend(lines(file)?);
+        // A bare name in a file has no value, so there is no label.
+        all.extend(lines(file)?.into_iter().filter(|line| line.contains('=')));
     }
     all.extend(flags.iter().cloned());
     Ok(pairs(&all))

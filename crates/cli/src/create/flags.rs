@@ -91,10 +91,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long = "dns", value_name = "list", value_parser = super::parse::address)]
     pub(crate) dns: Vec<String>,
     /// Resolver options
-    #[arg(long = "dns-opt", value_name = "list", hide = true)]
-    pub(crate) dns_opt: Vec<String>,
-    /// Resolver options
-    #[arg(long = "dns-option", value_name = "list")]
+    #[arg(long = "dns-option", alias = "dns-opt", value_name = "list")]
     pub(crate) dns_option: Vec<String>,
     /// Search domains of the resolver
     #[arg(long = "dns-search", value_name = "list")]
@@ -208,16 +205,10 @@ pub(crate) struct ContainerFlags {
     #[arg(long = "name", value_name = "string")]
     pub(crate) name: Option<String>,
     /// Connect to a network
-    #[arg(long = "net", value_name = "network", hide = true)]
-    pub(crate) net: Vec<String>,
-    /// Further names in the network
-    #[arg(long = "net-alias", value_name = "list", hide = true)]
-    pub(crate) net_alias: Vec<String>,
-    /// Connect to a network
-    #[arg(long = "network", value_name = "network")]
+    #[arg(long = "network", alias = "net", value_name = "network")]
     pub(crate) network: Vec<String>,
     /// Further names in the network
-    #[arg(long = "network-alias", value_name = "list")]
+    #[arg(long = "network-alias", alias = "net-alias", value_name = "list")]
     pub(crate) network_alias: Vec<String>,
     /// Disable the image's health check
     #[arg(long = "no-healthcheck")]

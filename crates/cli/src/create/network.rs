@@ -10,7 +10,7 @@ use crate::error::Error;
 pub(super) fn plan(flags: &ContainerFlags) -> Result<(String, NetworkingConfig), Error> {
     let mut config = NetworkingConfig::default();
     let mut mode = None;
-    for text in flags.network.iter().chain(&flags.net) {
+    for text in &flags.network {
         let (name, mut endpoint) = parse(text)?;
         if name.is_empty() {
             return Err(Error::new("no name set for network"));
@@ -22,6 +22,13 @@ pub(super) fn plan(flags: &ContainerFlags) -> Result<(String, NetworkingConfig),
             return Err(Error::new(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
             ));
+        }
+        if endpoint.aliases.is_some() && !is_user_defined(&name) {
+            return Err(Error::new("network-scoped aliases are only supported for user-defined networks"));
+        }
+        // A predefined network has an endpoint of its own only when there is something to say about it.
+        if !is_user_defined(&name) && endpoint == EndpointSettings::default() {
+            continue;
         }
         if config.endpoints_config.insert(name.clone(), Some(endpoint)).is_some() {
             return Err(Error::new(format_args!("network {name:?} is specified multiple times")));
@@ -99,7 +106,7 @@ pub(super) fn mac(text: &str) -> Result<String, Error> {
 /// Applies `--ip`, `--network-alias` and their like.
 fn describe(name: &str, endpoint: &mut EndpointSettings, flags: &ContainerFlags) -> Result<(), Error> {
     let twice = |flag: &str| Error::new(format_args!("conflicting options: cannot specify both --{flag} and per-network {flag}"));
-    let aliases: Vec<String> = flags.network_alias.iter().chain(&flags.net_alias).cloned().collect();
+    let aliases: Vec<String> = flags.network_alias.clone();
     if !aliases.is_empty() {
         if endpoint.aliases.is_some() {
             return Err(Error::new("conflicting options: cannot specify both --network-alias and per-network alias"));

@@ -1,6 +1,8 @@
 //! Limits, devices and the health check.
 
-use budu_spec::docker::{DeviceMapping, HealthConfig, Resources};
+use std::collections::BTreeMap;
+
+use budu_spec::docker::{DeviceMapping, HealthConfig, Resources, Ulimit};
 
 use super::flags::ContainerFlags;
 use crate::error::Error;
@@ -44,12 +46,18 @@ pub(super) fn plan(flags: &ContainerFlags) -> Result<Resources, Error> {
         memory_swappiness: Some(swappiness),
         oom_kill_disable: Some(flags.oom_kill_disable),
         pids_limit: Some(flags.pids_limit.unwrap_or_default()),
-        ulimits: flags.ulimit.clone(),
+        ulimits: ulimits(&flags.ulimit),
         cpu_count: flags.cpu_count.unwrap_or_default(),
         cpu_percent: flags.cpu_percent.unwrap_or_default(),
         io_maximum_iops: flags.io_maxiops.unwrap_or_default(),
         io_maximum_bandwidth: flags.io_maxbandwidth.and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
     })
+}
+
+/// One limit per name, the last one given, in the order of names.
+fn ulimits(given: &[Ulimit]) -> Vec<Ulimit> {
+    let by_name: BTreeMap<&str, &Ulimit> = given.iter().map(|limit| (limit.name.as_str(), limit)).collect();
+    by_name.into_values().cloned().collect()
 }
 
 /// A list, or `null` when it is empty.

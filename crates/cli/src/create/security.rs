@@ -1,5 +1,7 @@
 //! `--security-opt`: some of it is files that only the client can read.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, open_failed};
 
 /// What the options come to.
@@ -29,6 +31,17 @@ pub(super) fn plan(options: &[String]) -> Result<Security, Error> {
         security.options.get_or_insert_default().push(option);
     }
     Ok(security)
+}
+
+/// Capabilities under their full names, each once, sorted; `None` when there are none.
+pub(super) fn capabilities(names: &[String]) -> Option<Vec<String>> {
+    let names: BTreeSet<String> = names.iter().map(|name| full_name(name)).collect();
+    (!names.is_empty()).then(|| names.into_iter().collect())
+}
+
+fn full_name(name: &str) -> String {
+    let upper = name.trim().to_ascii_uppercase();
+    if upper.starts_with("CAP_") || matches!(upper.as_str(), "ALL" | "RESET") { upper } else { format!("CAP_{upper}") }
 }
 
 fn profile(path: &str) -> Result<String, Error> {

@@ -173,7 +173,7 @@ fn type_name(data: &Data) -> &'static str {
         Data::Int(_) => "int",
         Data::Float(_) => "float64",
         Data::List(_) => "[]interface {}",
-        Data::Map(_) | Data::Lookup(_) | Data::Head => "map[string]interface {}",
+        Data::Map(_) | Data::Row(_) | Data::Lookup(_) | Data::Head => "map[string]interface {}",
         Data::Text(_) => "string",
     }
 }

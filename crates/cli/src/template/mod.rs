@@ -21,10 +21,21 @@ pub(crate) struct Template {
 impl Template {
     /// Parses `text`.
     pub(crate) fn parse(text: &str) -> Result<Template, Error> {
-        let nodes = lex::lex(text).and_then(|tokens| parse::parse(&tokens)).map_err(|reason| {
-            Error::Status { message: format!("template parsing error: template: :1: {reason}"), code: 64 }
-        })?;
+        let nodes = lex::lex(text)
+            .and_then(|tokens| parse::parse(&tokens))
+            .map_err(|reason| Error::new(format_args!("template: :1: {reason}")))?;
         Ok(Template { nodes })
+    }
+
+    /// Parses the `--format` of a command that shows one object: `json` is everything as JSON.
+    pub(crate) fn of_object(format: Option<&str>) -> Result<Option<Template>, Error> {
+        let text = match format {
+            None | Some("") => return Ok(None),
+            Some("json") => "{{json .}}",
+            Some(text) => text,
+        };
+        let wrong = |error| Error::Status { message: format!("template parsing error: {error}"), code: 64 };
+        Template::parse(text).map(Some).map_err(wrong)
     }
 
     /// Renders with `.` being `data`.

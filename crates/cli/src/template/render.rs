@@ -192,6 +192,9 @@ fn select(from: &Data, names: &[String]) -> Result<Data, String> {
     for (n, name) in names.iter().enumerate() {
         value = match (value, value.member(name)) {
             (_, Some(member)) => member,
+            (Data::Row(_), None) => {
+                return Err(format!("<.{}>: can't evaluate field {name}", names[..=n].join(".")));
+            }
             (Data::Map(_), None) => {
                 return Err(format!("<.{}>: map has no entry for key {name:?}", names[..=n].join(".")));
             }
