@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn reads_records() {
-        let bytes = b"13 path=a/b\xff\n20 mtime=-1.2500000\n12 size=0042\n25 SCHILY.xattr.user.x=\0y\n13 comment=z\n";
+        let bytes = b"13 path=a/b\xff\n20 mtime=-1.2500000\n13 size=0042\n26 SCHILY.xattr.user.x=\0y\n13 comment=z\n";
         let extension = parse(bytes).expect("well formed");
         assert_eq!(extension.path.as_deref(), Some(&b"a/b\xff"[..]));
         assert_eq!(extension.mtime, Some((-2, 750_000_000)));

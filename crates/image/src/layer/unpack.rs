@@ -320,3 +320,6 @@ fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut at: u64) -> io::Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
