@@ -23,6 +23,7 @@ pub(crate) const DETACHED: &str = "__detached-daemon";
 
 const LOG: &str = "/var/log/budu.log";
 const PATIENCE: Duration = Duration::from_secs(10);
+const LAST_CHANCE: Duration = Duration::from_millis(300);
 
 /// Starts the daemon, waits until it listens and connects.
 pub(crate) async fn start_daemon(host: &Host) -> Result<Stream, Error> {
@@ -54,26 +55,29 @@ fn open_log() -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(LOG)
 }
 
-/// Waits for the byte, then connects. A daemon that closes the pipe silently may still be about to
-/// listen, so connecting is tried for a moment longer.
+/// Waits for the byte, or for the socket to answer (a daemon may not know of the pipe). One that
+/// closes the pipe silently has died, or is about to listen: it gets a moment longer.
 async fn wait_ready(ready: &OwnedFd, host: &Host) -> Option<Stream> {
-    let deadline = Instant::now() + PATIENCE;
-    let mut fds = [PollFd::new(ready, PollFlags::IN)];
-    let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
-    // Nothing else runs in this process yet, so blocking here blocks nobody.
-    let _ = poll(&mut fds, Some(&limit));
-    let mut byte = [0u8; 1];
-    let said_ready = rustix::io::read(ready, &mut byte).is_ok_and(|count| count == 1);
-    let deadline = if said_ready { deadline } else { deadline.min(Instant::now() + Duration::from_millis(500)) };
-    loop {
+    let mut deadline = Instant::now() + PATIENCE;
+    let mut open = true;
+    while Instant::now() < deadline {
+        if open {
+            // Nothing else runs in this process yet, so blocking here blocks nobody.
+            let step = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let spoke = poll(&mut [PollFd::new(ready, PollFlags::IN)], Some(&step)).is_ok_and(|count| count > 0);
+            if spoke {
+                open = false;
+                let said_ready = rustix::io::read(ready, &mut [0u8; 1]).is_ok_and(|count| count == 1);
+                deadline = if said_ready { deadline } else { deadline.min(Instant::now() + LAST_CHANCE) };
+            }
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         if let Ok(stream) = Stream::connect(host).await {
             return Some(stream);
         }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    None
 }
 
 fn tail(log: &mut File, begin: u64) -> String {

@@ -121,6 +121,11 @@ impl Cli {
         self.client.get().ok_or_else(|| Error::new("no client"))
     }
 
+    /// The daemon's address as it was chosen.
+    pub(crate) fn host(&self) -> String {
+        self.choice.host.to_string()
+    }
+
     /// Name of the context in use.
     pub(crate) fn context(&self) -> &str {
         &self.choice.context

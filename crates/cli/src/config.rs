@@ -38,7 +38,7 @@ pub(crate) struct Config {
     #[serde(rename = "credHelpers")]
     cred_helpers: BTreeMap<String, String>,
     /// Proxy settings by daemon address; `default` holds for all.
-    pub(crate) proxies: BTreeMap<String, BTreeMap<String, String>>,
+    proxies: BTreeMap<String, BTreeMap<String, String>>,
     /// The directory it was read from.
     #[serde(skip)]
     pub(crate) directory: PathBuf,
@@ -78,6 +78,27 @@ impl Config {
         }
     }
 
+    /// Proxy variables for a new container, from the entry of this daemon or the default one; those
+    /// that `given` sets are left out.
+    pub(crate) fn proxy_environment(&self, host: &str, given: &[String]) -> Vec<String> {
+        const NAMES: &[(&str, &str)] = &[
+            ("httpProxy", "HTTP_PROXY"),
+            ("httpsProxy", "HTTPS_PROXY"),
+            ("noProxy", "NO_PROXY"),
+            ("ftpProxy", "FTP_PROXY"),
+            ("allProxy", "ALL_PROXY"),
+        ];
+        let Some(settings) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else { return Vec::new() };
+        let set = |name: &str| given.iter().any(|entry| entry.split('=').next() == Some(name));
+        NAMES
+            .iter()
+            .filter_map(|(key, name)| settings.get(*key).filter(|value| !value.is_empty()).map(|value| (name, value)))
+            .flat_map(|(name, value)| [(name.to_string(), value), (name.to_lowercase(), value)])
+            .filter(|(name, _)| !set(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
+    }
+
     /// Builds the `X-Registry-Auth` value for the registry of `image`.
     pub(crate) fn registry_auth(&self, image: &Reference) -> Option<String> {
         let registry = image.registry();
@@ -115,6 +136,14 @@ fn host_of(key: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_come_from_the_configuration_unless_given() {
+        let config: Config = serde_json::from_str(r#"{"proxies":{"default":{"httpProxy":"http://p:1","noProxy":"x"}}}"#).unwrap();
+        let env = config.proxy_environment("unix:///x", &["NO_PROXY=mine".into()]);
+        assert_eq!(env, ["HTTP_PROXY=http://p:1", "http_proxy=http://p:1", "no_proxy=x"]);
+        assert!(Config::default().proxy_environment("unix:///x", &[]).is_empty());
+    }
 
     #[test]
     fn auth_is_found_by_host_and_decoded() {

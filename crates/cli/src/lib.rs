@@ -15,6 +15,7 @@
 //! std::process::exit(status);
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod attach;
 mod autostart;

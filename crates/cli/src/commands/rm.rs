@@ -30,9 +30,7 @@ impl Command for Rm {
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
         let client = cli.client()?;
-        // With --force a container that is not there is as good as removed.
-        let (gone, names): (Vec<String>, Vec<String>) = self.args.iter().cloned().partition(String::is_empty);
-        if !gone.is_empty() {
+        if self.args.iter().any(String::is_empty) {
             return Err(Error::new("container name cannot be empty"));
         }
         let remove = |name: &String| {
@@ -43,10 +41,11 @@ impl Command for Rm {
             client.done(Call::delete(query))
         };
         if !self.force {
-            return each(&names, remove).await;
+            return each(&self.args, remove).await;
         }
+        // With --force a container that is not there is as good as removed.
         let mut code = 0;
-        for name in &names {
+        for name in &self.args {
             match remove(name).await {
                 Ok(()) => crate::table::put_line(name)?,
                 Err(error) => {

@@ -71,7 +71,7 @@ impl Command for Create {
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
         check_pull(&self.image.pull).map_err(|error| with_help(&error, cli.program, "create", 125))?;
-        let body = plan(&self.container, &self.args).map_err(|error| with_help(&error, cli.program, "create", 125))?;
+        let body = plan(cli, &self.container, &self.args).map_err(|error| with_help(&error, cli.program, "create", 125))?;
         let id = create(cli, &self.container, &self.image, body).await?;
         put_line(&id)?;
         Ok(0)
@@ -87,7 +87,7 @@ impl Command for Run {
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
         let failed = |error: &Error| with_help(error, cli.program, "run", 125);
         check_pull(&self.image.pull).map_err(|error| failed(&error))?;
-        let mut body = plan(&self.container, &self.args).map_err(|error| failed(&error))?;
+        let mut body = plan(cli, &self.container, &self.args).map_err(|error| failed(&error))?;
         if self.detach {
             if !self.container.attach.is_empty() {
                 return Err(Error::new("conflicting options: cannot specify both --attach and --detach"));
@@ -144,9 +144,13 @@ fn start_failed(error: &Error, program: &str) -> Error {
     with_help(error, program, "run", code)
 }
 
-fn plan(flags: &ContainerFlags, args: &[String]) -> Result<ContainerCreate, Error> {
+fn plan(cli: &Cli, flags: &ContainerFlags, args: &[String]) -> Result<ContainerCreate, Error> {
     let (image, command) = args.split_first().ok_or_else(|| Error::new("no image given"))?;
     let mut body = create::plan(flags, image, command)?;
+    let proxies = cli.config.proxy_environment(&cli.host(), body.config.env.as_deref().unwrap_or_default());
+    if !proxies.is_empty() {
+        body.config.env.get_or_insert_default().extend(proxies);
+    }
     if let Some((rows, columns)) = terminal::size().filter(|_| terminal::stdout_is_tty()) {
         body.host_config.console_size = [u32::from(rows), u32::from(columns)];
     }
@@ -302,7 +306,7 @@ impl Attachment {
         }
         let keys = (self.tty && self.stdin && terminal::stdin_is_tty()).then_some(keys.1);
         let streams = Streams { stdin: self.stdin, stdout: self.stdout, stderr: self.stderr, tty: self.tty, keys };
-        let ended = interact::beside(
+        interact::beside(
             async {
                 match carry(hijacked, streams).await? {
                     Ended::Detached => Ok(0),
@@ -314,8 +318,7 @@ impl Attachment {
             },
             interact::companion(client, &path, self.tty, signals),
         )
-        .await;
-        ended
+        .await
     }
 }
 

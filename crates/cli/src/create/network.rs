@@ -96,8 +96,8 @@ fn address(text: &str) -> Result<String, Error> {
 /// Checks a MAC address of six bytes.
 pub(super) fn mac(text: &str) -> Result<String, Error> {
     let parts: Vec<&str> = text.split([':', '-']).collect();
-    let hex = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
-    if matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|part| hex(&part)) {
+    let hex = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    if matches!(parts.len(), 6 | 8 | 20) && parts.iter().all(|part| hex(part)) {
         return Ok(text.to_owned());
     }
     Err(Error::new(format_args!("{text} is not a valid mac address")))

@@ -66,7 +66,7 @@ struct Parser<'a> {
 
 /// How a list of nodes ended.
 #[derive(Debug, PartialEq)]
-enum End {
+enum Stop {
     Eof,
     End,
     Else,
@@ -76,9 +76,9 @@ enum End {
 pub(super) fn parse(tokens: &[Token]) -> Result<Vec<Node>, String> {
     let mut parser = Parser { tokens, at: 0, variables: HashSet::from([String::new()]) };
     match parser.nodes()? {
-        (nodes, End::Eof) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".to_owned()),
-        (_, End::Else) => Err("unexpected {{else}}".to_owned()),
+        (nodes, Stop::Eof) => Ok(nodes),
+        (_, Stop::End) => Err("unexpected {{end}}".to_owned()),
+        (_, Stop::Else) => Err("unexpected {{else}}".to_owned()),
     }
 }
 
@@ -100,11 +100,11 @@ impl Parser<'_> {
         }
     }
 
-    fn nodes(&mut self) -> Result<(Vec<Node>, End), String> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop), String> {
         let mut nodes = Vec::new();
         loop {
             match self.next() {
-                None => return Ok((nodes, End::Eof)),
+                None => return Ok((nodes, Stop::Eof)),
                 Some(Token::Text(text)) => nodes.push(Node::Text(text)),
                 Some(Token::Open) => {
                     let word = match self.peek() {
@@ -115,11 +115,11 @@ impl Parser<'_> {
                         "end" => {
                             self.at += 1;
                             self.close("end")?;
-                            return Ok((nodes, End::End));
+                            return Ok((nodes, Stop::End));
                         }
                         "else" => {
                             self.at += 1;
-                            return Ok((nodes, End::Else));
+                            return Ok((nodes, Stop::Else));
                         }
                         _ => nodes.push(self.action(&word)?),
                     }
@@ -155,9 +155,9 @@ impl Parser<'_> {
         self.close(word)?;
         let (body, end) = self.nodes()?;
         let otherwise = match end {
-            End::Eof => return Err(format!("unexpected EOF in {word}")),
-            End::End => Vec::new(),
-            End::Else => self.otherwise(word)?,
+            Stop::Eof => return Err(format!("unexpected EOF in {word}")),
+            Stop::End => Vec::new(),
+            Stop::Else => self.otherwise(word)?,
         };
         self.variables = outer;
         Ok(match word {
@@ -177,7 +177,7 @@ impl Parser<'_> {
         }
         self.close("else")?;
         match self.nodes()? {
-            (nodes, End::End) => Ok(nodes),
+            (nodes, Stop::End) => Ok(nodes),
             _ => Err("expected end after else".to_owned()),
         }
     }

@@ -5,7 +5,8 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
@@ -31,6 +32,7 @@ pub(crate) struct Asked {
 
 struct State {
     asked: Mutex<Vec<Asked>>,
+    arrived: Condvar,
     newest: u16,
     image: Mutex<String>,
     tty: Mutex<bool>,
@@ -51,6 +53,7 @@ impl Fake {
         let directory = tempfile::tempdir().expect("temporary directory");
         let state = Arc::new(State {
             asked: Mutex::default(),
+            arrived: Condvar::default(),
             newest,
             image: Mutex::default(),
             tty: Mutex::default(),
@@ -79,6 +82,15 @@ impl Fake {
     /// Everything asked so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().expect("lock").clone()
+    }
+
+    /// Waits for a request whose method and path `matches` likes; fails after ten seconds.
+    pub(crate) fn wait_until(&self, matches: impl Fn(&str) -> bool) {
+        let asked = self.state.asked.lock().expect("lock");
+        let missing = |asked: &mut Vec<Asked>| !asked.iter().any(|asked| matches(&asked.line));
+        let (asked, result) =
+            self.state.arrived.wait_timeout_while(asked, Duration::from_secs(10), missing).expect("lock");
+        assert!(!result.timed_out(), "the request never came: {asked:?}");
     }
 
     /// Methods and paths without version and query.
@@ -131,6 +143,7 @@ async fn answer(mut request: Request<Incoming>, state: Arc<State>) -> Response<B
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     state.asked.lock().expect("lock").push(Asked { line, body: body.clone() });
+    state.arrived.notify_all();
     let path = uri.path();
     let (version, path) = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
         Some((version, rest)) => (version.parse().unwrap_or(0), format!("/{rest}")),

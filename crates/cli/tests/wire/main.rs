@@ -4,6 +4,7 @@
 mod differential;
 mod fake;
 mod flows;
+mod terminal;
 
 use std::io::Write as _;
 use std::path::PathBuf;
