@@ -30,7 +30,7 @@ async fn brings_every_packing_and_says_what_docker_says() {
     let pulled = pulled.unwrap();
     assert!(pulled.newer);
     assert_eq!(pulled.image.id.0, made.digest);
-    assert_eq!(pulled.image.tags, [reference.clone()]);
+    assert_eq!(pulled.image.tags, std::slice::from_ref(&reference));
     assert_eq!(pulled.image.digests, [format!("{}/some/app@{}", fake.host(), made.digest)]);
     assert_eq!(pulled.image.created, "2026-01-02T03:04:05Z");
     assert_eq!(place.read(&pulled, "etc/name"), "middle");

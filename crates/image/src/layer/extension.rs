@@ -75,8 +75,11 @@ pub(crate) fn parse(mut bytes: &[u8]) -> Result<Extension, Fault> {
     Ok(extension)
 }
 
-/// Takes one record off the front: key, value, the rest.
-fn record(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Fault> {
+/// Key, value, and what follows.
+type Record<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// Takes one record off the front.
+fn record(bytes: &[u8]) -> Result<Record<'_>, Fault> {
     let malformed = || Fault::malformed("an extended header record does not parse");
     let space = bytes.iter().take(20).position(|&byte| byte == b' ').ok_or_else(malformed)?;
     let length = number(&bytes[..space])?.ok_or_else(malformed)?;
