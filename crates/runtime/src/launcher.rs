@@ -112,6 +112,8 @@ pub fn main() -> i32 {
     process::ignore_children();
     // The host's cgroup mounts do not change while a daemon runs.
     let layout = Layout::detect().ok();
+    // Looked up here once instead of in every copy.
+    let _ = budu_sys::capability::last_cap();
     loop {
         let mut byte = [0u8];
         match socket::receive_with_fds(&stdin, &mut byte) {

@@ -47,7 +47,10 @@ fn main() {
         .map(|(name, test)| {
             Trial::test(name, move || test(&World::new(name))).with_ignored_flag(skip.is_some())
         })
-        .collect();
+        .collect::<Vec<_>>();
+    let mut trials = trials;
+    let figures = Trial::test("figures", || figures(&World::new("figures")));
+    trials.push(figures.with_kind("measurement").with_ignored_flag(true));
     // Each test starts its own launcher; they do not disturb each other.
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -396,5 +399,33 @@ fn nothing_is_left(world: &World) -> Result<(), Failed> {
         assert!(!path.exists(), "{} is left", path.display());
     }
     assert!(!world.dir.join("run").join(protocol::SOCKET).exists());
+    Ok(())
+}
+
+/// Prints where the time of one container goes; run with `--ignored figures`.
+fn figures(world: &World) -> Result<(), Failed> {
+    let mut steps: [Vec<u128>; 4] = Default::default();
+    let spec = world.spec(&["true"]);
+    for _ in 0..300 {
+        let begin = std::time::Instant::now();
+        let plan = compile::container(&spec, world.extras(Stdio::default())).unwrap();
+        let mut control = world.launcher.new_shim(None).unwrap();
+        protocol::send(&mut control, &Request::Create(Box::new(plan))).unwrap();
+        let forked = begin.elapsed();
+        assert!(matches!(protocol::receive(&mut control).unwrap(), Some(Event::Created { .. })));
+        let created = begin.elapsed();
+        protocol::send(&mut control, &Request::Start).unwrap();
+        assert!(matches!(protocol::receive(&mut control).unwrap(), Some(Event::Started { .. })));
+        let started = begin.elapsed();
+        exit_of(control);
+        let ended = begin.elapsed();
+        for (step, time) in steps.iter_mut().zip([forked, created, started, ended]) {
+            step.push(time.as_micros());
+        }
+    }
+    for (name, step) in ["asked", "created", "started", "ended"].iter().zip(&mut steps) {
+        step.sort_unstable();
+        println!("{name:>8}: median {} us, fastest {} us", step[step.len() / 2], step[0]);
+    }
     Ok(())
 }

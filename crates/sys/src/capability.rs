@@ -151,6 +151,12 @@ impl fmt::Display for CapSet {
 
 /// The highest capability number that the running kernel has (40 since Linux 5.9).
 pub fn last_cap() -> u8 {
+    // Asked once: the kernel does not change under us, and forks inherit the answer.
+    static LAST: std::sync::OnceLock<u8> = std::sync::OnceLock::new();
+    *LAST.get_or_init(find_last_cap)
+}
+
+fn find_last_cap() -> u8 {
     let mut last = 0;
     // Read through prctl and not /proc, which may not be mounted where this runs.
     while last < 63

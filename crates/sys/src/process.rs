@@ -22,9 +22,13 @@ impl SingleThreaded {
     /// # Errors
     /// When there are others, or /proc is not there to be asked.
     pub fn check() -> io::Result<SingleThreaded> {
-        match std::fs::read_dir("/proc/self/task")?.count() {
-            1 => Ok(SingleThreaded(PhantomData)),
-            n => Err(io::Error::other(format!("this process has {n} threads; only a single-threaded one may be copied"))),
+        // The directory has a link for each thread, besides `.` and its own name.
+        match rustix::fs::stat("/proc/self/task")?.st_nlink {
+            3 => Ok(SingleThreaded(PhantomData)),
+            n => Err(io::Error::other(format!(
+                "this process has {} threads; only a single-threaded one may be copied",
+                n.saturating_sub(2)
+            ))),
         }
     }
 }

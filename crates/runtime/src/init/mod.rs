@@ -68,6 +68,8 @@ pub(crate) struct InitStart<'a> {
     pub(crate) cgroup: Option<&'a cgroup::Entry>,
     /// Whether clone3 put us into the cgroup already.
     pub(crate) born_inside: bool,
+    /// Names of the cgroup version 1 hierarchies it is in; none on version 2.
+    pub(crate) hierarchies: &'a [String],
     /// Standard input, output, error, unless there is a terminal.
     pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
 }
@@ -101,7 +103,7 @@ fn become_program(start: &InitStart<'_>) -> Failing<()> {
     let _ = rustix::process::setsid();
     process::new_session_keyring().map_err(failed("make a session keyring"))?;
     name_host(plan)?;
-    let root = rootfs::build(plan)?;
+    let root = rootfs::build(plan, start.hierarchies)?;
     let terminal = if plan.stdio.tty { Some(open_terminal(&root)?) } else { None };
     root.write_sysctls(&plan.sysctls)?;
     root.protect(plan)?;

@@ -27,13 +27,13 @@ pub(super) struct NewRoot {
 }
 
 /// Builds the whole tree below a private mount point.
-pub(super) fn build(plan: &Plan) -> Failing<NewRoot> {
+pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
     // Nothing mounted from here on may travel back to the host.
     mount::set_attributes(CWD, c"/", 0, 0, MS_PRIVATE, true).map_err(failed("make the mounts private"))?;
     let top = mount_root(plan)?;
     let mut new = NewRoot { root: Root::new(top), proc: None, devpts: None };
     for mount in &plan.mounts {
-        new.mount(mount).map_err(|e| e.about(&format!("mount {}", mount.target)))?;
+        new.mount(mount, hierarchies).map_err(|e| e.about(&format!("mount {}", mount.target)))?;
     }
     new.make_devices(plan)?;
     Ok(new)
@@ -84,9 +84,9 @@ fn overlay_in_one_option(lower: &[std::path::PathBuf], upper: &Path, work: &Path
 }
 
 impl NewRoot {
-    fn mount(&mut self, plan: &MountPlan) -> Failing<()> {
+    fn mount(&mut self, plan: &MountPlan, hierarchies: &[String]) -> Failing<()> {
         let (detached, missing) = self.detached(plan)?;
-        let Some(detached) = detached else { return self.mount_cgroup(plan) };
+        let Some(detached) = detached else { return self.mount_cgroup(plan, hierarchies) };
         let is_new = matches!(plan.source, MountSource::New { .. });
         if !is_new && plan.set | plan.clear != 0 {
             detached.set_attributes(plan.set, plan.clear, 0, false).map_err(failed("set its options"))?;
@@ -156,9 +156,9 @@ impl NewRoot {
         }
     }
 
-    fn mount_cgroup(&self, plan: &MountPlan) -> Failing<()> {
+    fn mount_cgroup(&self, plan: &MountPlan, hierarchies: &[String]) -> Failing<()> {
         let target = self.root.reach(&plan.target, Missing::MakeDirectory).map_err(failed("make its mount point"))?;
-        cgroupfs::mount(target, plan.set).map_err(failed("make the cgroup view"))
+        cgroupfs::mount(target, plan.set, hierarchies).map_err(failed("make the cgroup view"))
     }
 
     /// Makes device nodes and the usual links of /dev.

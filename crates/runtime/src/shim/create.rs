@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use budu_sys::cgroup::{Cgroup, Layout};
+use budu_sys::cgroup::{Cgroup, Layout, Version};
 use budu_sys::process::{self, CloneArgs, Side, SingleThreaded};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -101,6 +101,7 @@ fn first_process(
     let (ours, theirs) = budu_sys::socket::seqpacket_pair().map_err(failed("make a socket pair"))?;
     let entry = cgroup.map(Cgroup::entry).transpose()?;
     let born_into = entry.as_ref().and_then(|e| e.clone_into());
+    let hierarchies = hierarchies(cgroup);
     let mut namespaces = plan.namespaces.new;
     if netns.is_some() {
         namespaces &= !CLONE_NEWNET;
@@ -119,6 +120,7 @@ fn first_process(
             netns: netns.map(|fd| fd.as_fd()),
             cgroup: entry.as_ref(),
             born_inside: born_into.is_some(),
+            hierarchies: &hierarchies,
             stdio: far.as_ref().map(FarEnds::borrow),
         }),
     };
@@ -130,6 +132,13 @@ fn first_process(
     }
     rustix::io::ioctl_fionbio(&ours, true).map_err(|e| failed("set up the socket pair")(e.into()))?;
     Ok(Process::new(0, pid, pidfd, ours, near, plan.stdio.tty))
+}
+
+/// Names of the version 1 hierarchies a cgroup is in, as their mounts are
+/// called (`cpu,cpuacct`); none on version 2.
+fn hierarchies(cgroup: Option<&Cgroup>) -> Vec<String> {
+    let Some(cgroup) = cgroup.filter(|cgroup| cgroup.version() == Version::V1) else { return Vec::new() };
+    cgroup.hierarchies().map(|controllers| controllers.names().collect::<Vec<_>>().join(",")).collect()
 }
 
 /// Pipes, unless the process opens itself a terminal.

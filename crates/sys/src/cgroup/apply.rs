@@ -182,6 +182,11 @@ impl Cgroup {
         &self.path
     }
 
+    /// The controllers of each hierarchy the group has a directory in.
+    pub fn hierarchies(&self) -> impl Iterator<Item = Controllers> {
+        self.directories.iter().map(|directory| directory.hierarchy.controllers)
+    }
+
     /// Which generation.
     pub fn version(&self) -> Version {
         self.version
