@@ -125,7 +125,7 @@ impl Shim {
             Source::Connection(at) => self.serve_connection(at),
             Source::Report(at) => self.read_report(at),
             Source::Output(at) => self.move_output(at),
-            Source::Stdin(at) => self.processes[at].feed_pending(),
+            Source::Stdin(at) => self.resume_input(at),
             Source::End(at) => self.reap(at),
         }
     }
@@ -156,9 +156,22 @@ impl Shim {
             return;
         }
         self.connections[at].fill();
+        self.take_frames(at);
+    }
+
+    fn take_frames(&mut self, at: usize) {
         while !self.is_input_blocked(&self.connections[at]) {
             let Some(frame) = self.connections[at].next_frame() else { break };
             self.take_frame(at, frame);
+        }
+    }
+
+    /// A process takes input again: what waits, then what its clients sent
+    /// meanwhile, which no socket will announce a second time.
+    fn resume_input(&mut self, at: usize) {
+        self.processes[at].feed_pending();
+        for connection in 0..self.connections.len() {
+            self.take_frames(connection);
         }
     }
 
