@@ -280,7 +280,7 @@ box.kill("SIGKILL")
 assert box.wait()["StatusCode"] == 137
 box.remove()
 talker = client.containers.create(image, ["sh", "-c", "echo one; echo two"])
-follow = talker.attach(stdout=True, stream=True, logs=True)
+follow = talker.attach(stdout=True, stream=True)
 talker.start()
 assert b"".join(follow) == b"one\ntwo\n"
 assert talker.wait()["StatusCode"] == 0

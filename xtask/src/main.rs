@@ -1,1 +1,65 @@
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+#![forbid(unsafe_code)]
+
+mod ab;
+mod packages;
+mod peers;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, ensure};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  test [--quick]   everything: format, lints, tidy, unit, kernel and end-to-end tests
+                   (--quick leaves the end-to-end tests out)
+  e2e [ARGS]       the end-to-end tests alone; ARGS go to them (a filter, --list, ...);
+                   BUDU_E2E_BACKEND=dockerd runs them against Docker's own daemon
+  tidy             the rules of the source tree
+  images           make the images that tests pull
+  peers            install dockerd and podman from Debian forky, to compare with
+  ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
+
+Things that are slow to make are kept in $BUDU_CACHE, else ~/.cache/budu.
+";
+
+fn main() -> ExitCode {
+    budu_testkit::enter_if_caged();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = args.split_first().map_or(("help", &args[..]), |(c, r)| (c.as_str(), r));
+    let done = match command {
+        "test" => test::everything(rest.iter().any(|arg| arg == "--quick")),
+        "e2e" => test::end_to_end(rest),
+        "tidy" => tidy::command(),
+        "images" => packages::ensure().and_then(|()| budu_testkit::images::ensure()),
+        "peers" => packages::ensure().and_then(|()| peers::install()),
+        "ab" => ab::command(rest),
+        _ => {
+            print!("{USAGE}");
+            return ExitCode::from(u8::from(command != "help" && command != "--help"));
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {command}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the source tree.
+fn top() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
+
+/// Runs a program in the source tree, its output going where ours goes.
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let status = Command::new(program).args(args).current_dir(top()).status()?;
+    ensure!(status.success(), "`{program} {}`: {status}", args.join(" "));
+    Ok(())
+}

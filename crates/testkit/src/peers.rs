@@ -17,7 +17,8 @@ pub const PACKAGES: [&str; 13] = [
     "iproute2",
     "netavark",
     "ca-certificates",
-    "catatonit", "procps",
+    "catatonit",
+    "procps",
 ];
 
 /// The root directory the peers live in; made by `cargo xtask peers`.

@@ -68,7 +68,9 @@ impl Backend {
     pub(super) fn kept_mounts(self, dir: &Path) -> Vec<String> {
         match self {
             Backend::Budu => Vec::new(),
-            Backend::Dockerd => vec![dir.join("exec/netns/default").display().to_string()],
+            Backend::Dockerd => ["exec/netns/default", "data"]
+                .map(|name| dir.join(name).display().to_string())
+                .to_vec(),
         }
     }
 

@@ -1,0 +1,180 @@
+//! Whoever takes part: a way to run a container once, and a way to hold many.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use budu_testkit::{Backend, Cage, Client, Engine, Options, Registry, World, images, peers};
+
+/// A contender's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The kernel alone.
+    Floor,
+    /// Ours.
+    Budu,
+    /// Docker's daemon with the stock command line.
+    Dockerd,
+    /// Podman with crun.
+    Podman,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Floor => "floor",
+            Kind::Budu => "budu",
+            Kind::Dockerd => "dockerd",
+            Kind::Podman => "podman",
+        }
+    }
+}
+
+/// A contender that is ready to run.
+#[derive(Debug)]
+pub(super) enum Contender {
+    Floor { lower: PathBuf, dir: PathBuf, _temporary: tempdir::Dir },
+    Engine { kind: Kind, engine: Box<Engine> },
+    Podman { cage: Cage, _side: Cage, dir: PathBuf, _temporary: tempdir::Dir },
+}
+
+impl Contender {
+    pub(super) fn start(kind: Kind) -> Result<Contender> {
+        match kind {
+            Kind::Floor => floor(),
+            Kind::Podman => podman(),
+            Kind::Budu => engine(kind, Backend::Budu),
+            Kind::Dockerd => engine(kind, Backend::Dockerd),
+        }
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Contender::Floor { .. } => Kind::Floor.name(),
+            Contender::Engine { kind, .. } => kind.name(),
+            Contender::Podman { .. } => Kind::Podman.name(),
+        }
+    }
+
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        match self {
+            Contender::Engine { engine, .. } => Some(engine),
+            _ => None,
+        }
+    }
+
+    pub(super) fn cage(&self) -> Option<&Cage> {
+        match self {
+            Contender::Engine { engine, .. } => Some(engine.cage()),
+            Contender::Podman { cage, .. } => Some(cage),
+            Contender::Floor { .. } => None,
+        }
+    }
+
+    /// Whether it can keep containers running in the background.
+    pub(super) fn holds_containers(&self) -> bool {
+        self.cage().is_some()
+    }
+
+    /// `run --rm IMAGE true`, as a person would.
+    pub(super) fn run_once(&self) -> Result<()> {
+        let mut command = match self {
+            Contender::Floor { lower, dir, .. } => {
+                let mut command = Command::new(floor_binary()?);
+                command.args([lower, dir]).arg("/bin/true");
+                command
+            }
+            _ => self.command(&["run", "--rm", images::BUSYBOX, "true"]),
+        };
+        finish(&mut command)
+    }
+
+    /// The contender's command line with `args`.
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        match self {
+            Contender::Floor { .. } => Command::new("true"),
+            Contender::Engine { kind, engine } => {
+                let client = if *kind == Kind::Budu { Client::Budu } else { Client::Docker };
+                engine.client(client).command(args)
+            }
+            Contender::Podman { cage, dir, .. } => {
+                let words = peers::podman(dir);
+                let mut command = cage.command(&words[0], true);
+                command.args(&words[1..]).args(args).current_dir("/").env("HOME", dir);
+                command
+            }
+        }
+    }
+}
+
+/// Runs a command to its end without looking at what it prints, unless it fails.
+pub(super) fn finish(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output()?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?}: {}: {complaint}", output.status);
+    Ok(())
+}
+
+fn floor_binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let path = own.with_file_name("floor");
+    ensure!(path.exists(), "{} is not built", path.display());
+    Ok(path)
+}
+
+fn floor() -> Result<Contender> {
+    let temporary = tempdir::Dir::new()?;
+    let lower = temporary.path().join("lower");
+    std::fs::create_dir_all(lower.join("bin"))?;
+    std::fs::copy("/bin/busybox", lower.join("bin/true"))?;
+    let dir = temporary.path().join("scratch");
+    std::fs::create_dir(&dir)?;
+    Ok(Contender::Floor { lower, dir, _temporary: temporary })
+}
+
+fn engine(kind: Kind, backend: Backend) -> Result<Contender> {
+    let options =
+        Options { backend: Some(backend), images: vec![images::BUSYBOX], ..Options::default() };
+    Ok(Contender::Engine { kind, engine: Box::new(Engine::start(options)?) })
+}
+
+fn podman() -> Result<Contender> {
+    let temporary = tempdir::Dir::new()?;
+    let dir = temporary.path().to_owned();
+    let cage = Cage::new(&peers::world(&dir))?;
+    let side = Cage::new(&World { network_of: Some(cage.pid()), ..World::default() })?;
+    Registry::start(&side, &images::storage(), &dir.join("registry.log"))?;
+    let contender = Contender::Podman { cage, _side: side, dir, _temporary: temporary };
+    finish(&mut contender.command(&["pull", "--quiet", "--tls-verify=false", images::BUSYBOX]))?;
+    Ok(contender)
+}
+
+mod tempdir {
+    //! A directory that goes with its owner, on the file system that engines keep their data on.
+
+    use std::path::{Path, PathBuf};
+
+    #[derive(Debug)]
+    pub(crate) struct Dir(PathBuf);
+
+    impl Dir {
+        pub(crate) fn new() -> std::io::Result<Dir> {
+            static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let name = format!("budu-ab.{}.{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path)?;
+            Ok(Dir(path))
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
