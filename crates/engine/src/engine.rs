@@ -140,9 +140,9 @@ impl Engine {
         tally
     }
 
-    /// Ids of the containers made from `image`, for "in use" answers.
-    pub fn users_of_image(&self, image: &str) -> Vec<String> {
-        self.all().into_iter().filter(|c| c.record().image_id == image).map(|c| c.id.to_string()).collect()
+    /// Whether a container runs; for images that it keeps from being removed.
+    pub fn is_running(&self, id: &str) -> bool {
+        self.find(id).is_ok_and(|container| container.state().status.is_running())
     }
 
     /// The name of a container, without slash, if it exists.

@@ -29,6 +29,7 @@ mod container;
 mod engine;
 mod error;
 mod events;
+mod host;
 
 pub use container::attach::{AttachOptions, AttachSession, End};
 pub use container::exec::{ExecSession, ExecStarted};
@@ -39,3 +40,4 @@ pub use container::wait::WaitCondition;
 pub use engine::{Engine, Options, Parts, Tally};
 pub use error::Error;
 pub use events::{EventStream, Events};
+pub use host::{Host, inherited_descriptor};

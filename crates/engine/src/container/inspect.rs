@@ -25,10 +25,6 @@ impl Engine {
         let run_dir = self.run_dir(&container.id);
         let file = |name: &str| run_dir.join(name).to_string_lossy().into_owned();
         let logged = record.host_config.log_config.kind == "json-file";
-        let mut config = record.config.clone();
-        if config.mac_address.is_none() {
-            config.mac_address = state.endpoint.as_ref().and_then(|e| e.mac).map(|_| String::new()).filter(|m| !m.is_empty());
-        }
         Ok(ContainerInspect {
             id: container.id.to_string(),
             created: clock::print(record.created),
@@ -50,7 +46,7 @@ impl Engine {
             size_rw,
             size_root_fs,
             mounts: record.mounts.clone(),
-            config,
+            config: record.config.clone(),
             network_settings: network(&record, &state, version),
             ..ContainerInspect::default()
         })

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io;
 
+use budu_spec::Filters;
+use budu_spec::units::parse_time;
+
 use super::record::{RECORD_FILE, Status};
 use super::{Container, kill};
 use crate::{Engine, Error};
@@ -46,6 +49,33 @@ impl Engine {
             return Err(Error::conflict(format!("container {} was started again while it was removed", container.id)));
         }
         self.remove_now(&container)
+    }
+
+    /// Removes all containers that do not run and pass the filters `label`,
+    /// `label!` and `until`. Returns their ids and the bytes they held.
+    ///
+    /// # Errors
+    /// [`Error::Filter`]; a container that cannot be removed is left out.
+    pub async fn prune(&self, filters: &Filters) -> Result<(Vec<String>, u64), Error> {
+        filters.check_keys(&["label", "label!", "until"])?;
+        let until = filters.values("until").first();
+        let until = until.map(|t| parse_time(t, jiff::Timestamp::now())).transpose();
+        let until = until.map_err(|e| Error::invalid(e.to_string()))?.map_or(i64::MAX, crate::clock::nanos);
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        for container in self.all() {
+            let record = container.record();
+            let idle = matches!(container.state().status, Status::Created | Status::Exited | Status::Dead);
+            if !idle || record.created > until || !filters.labels_match(&record.config.labels) {
+                continue;
+            }
+            let size = self.sizes(&container).ok().and_then(|(rw, _)| rw).unwrap_or(0);
+            if self.remove(container.id.as_str(), false).await.is_ok() {
+                ids.push(container.id.to_string());
+                bytes += u64::try_from(size).unwrap_or(0);
+            }
+        }
+        self.events().publish("container", "prune", "", [("reclaimed".to_owned(), bytes.to_string())].into());
+        Ok((ids, bytes))
     }
 
     /// Removes a container that does not run and whose turn the caller holds.

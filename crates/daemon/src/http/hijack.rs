@@ -1,0 +1,138 @@
+//! Hijacked connections: after the answer's head the bytes are not HTTP.
+
+use std::future::Future;
+use std::io::Cursor;
+use std::pin::Pin;
+
+use budu_spec::docker::ApiVersion;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::BodyExt;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::{Body, Call, Reply, typed};
+
+/// Both directions of a hijacked connection.
+pub(crate) struct Channel {
+    /// What the client sends.
+    pub(crate) reader: Pin<Box<dyn AsyncRead + Send>>,
+    /// What it receives.
+    pub(crate) writer: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// Bytes between the two halves of a connection that was not upgraded.
+const BUFFER: usize = 16 << 10;
+
+/// Type of a stream: framed or plain.
+pub(crate) fn content_type(tty: bool, version: ApiVersion) -> &'static str {
+    if !tty && version >= ApiVersion::new(42) {
+        "application/vnd.docker.multiplexed-stream"
+    } else {
+        "application/vnd.docker.raw-stream"
+    }
+}
+
+impl Call {
+    /// Answers and hands the connection to `run`, which goes on after the
+    /// request is over: 101 when the client asked for an upgrade, else a
+    /// plain answer without end.
+    pub(crate) fn hijack<F, R>(self, kind: &'static str, run: F) -> Reply
+    where
+        F: FnOnce(Channel) -> R + Send + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        if !self.wants_upgrade() {
+            return Ok(self.raw(run));
+        }
+        let upgrade = self.upgrade;
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => run(channel(upgraded)).await,
+                Err(error) => tracing::debug!(%error, "a client left before its connection was handed over"),
+            }
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        Ok(response)
+    }
+
+    /// For clients without `Upgrade`: request and answer bodies are the stream.
+    fn raw<F, R>(self, run: F) -> Response<Body>
+    where
+        F: FnOnce(Channel) -> R + Send + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        let (ours, theirs) = tokio::io::duplex(BUFFER);
+        let (from, mut to) = tokio::io::split(ours);
+        let body = self.body;
+        tokio::spawn(async move {
+            let Some(mut body) = body else { return };
+            while let Some(Ok(frame)) = body.frame().await {
+                if let Some(data) = frame.data_ref()
+                    && to.write_all(data).await.is_err()
+                {
+                    return;
+                }
+            }
+            let _ = to.shutdown().await;
+        });
+        tokio::spawn(async move {
+            let (reader, writer) = tokio::io::split(theirs);
+            run(Channel { reader: Box::pin(reader), writer: Box::pin(writer) }).await;
+        });
+        let pieces = stream::unfold(from, |mut from| async move {
+            let mut buffer = vec![0u8; BUFFER];
+            match from.read(&mut buffer).await {
+                Ok(count) if count > 0 => {
+                    buffer.truncate(count);
+                    Some((Bytes::from(buffer), from))
+                }
+                _ => None,
+            }
+        });
+        typed(StatusCode::OK, "application/vnd.docker.raw-stream", Body::stream(pieces))
+    }
+}
+
+/// Takes the connection out of hyper, with what it read already.
+fn channel(upgraded: Upgraded) -> Channel {
+    match upgraded.downcast::<TokioIo<UnixStream>>() {
+        Ok(parts) => {
+            let (reader, writer) = parts.io.into_inner().into_split();
+            let reader: Pin<Box<dyn AsyncRead + Send>> = match parts.read_buf.is_empty() {
+                true => Box::pin(reader),
+                false => Box::pin(Cursor::new(parts.read_buf).chain(reader)),
+            };
+            Channel { reader, writer: Box::pin(writer) }
+        }
+        Err(upgraded) => {
+            let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+            Channel { reader: Box::pin(reader), writer: Box::pin(writer) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_by_version() {
+        let framed = "application/vnd.docker.multiplexed-stream";
+        let raw = "application/vnd.docker.raw-stream";
+        for (tty, minor, want) in [(false, 42, framed), (false, 41, raw), (true, 51, raw)] {
+            assert_eq!(content_type(tty, ApiVersion::new(minor)), want);
+        }
+    }
+}

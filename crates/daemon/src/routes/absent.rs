@@ -1,0 +1,82 @@
+//! Paths of Docker's API that are not built yet: 501 with their name, so that
+//! nobody takes a missing feature for a wrong address.
+
+use hyper::Method;
+
+use crate::http::{Call, Failure, Reply};
+use crate::route::Route;
+
+async fn absent(_: Call) -> Reply {
+    Err(Failure::not_implemented("this endpoint"))
+}
+
+macro_rules! table {
+    ($($method:ident $pattern:literal;)*) => {
+        &[$(Route { method: Method::$method, pattern: $pattern, handler: |call| Box::pin(absent(call)) }),*]
+    };
+}
+
+/// Known to Docker, unknown here.
+pub(crate) static ABSENT: &[Route] = table! {
+    POST "/auth";
+    GET "/system/df";
+    GET "/containers/{id}/changes";
+    GET "/containers/{id}/export";
+    GET "/containers/{id}/stats";
+    POST "/containers/{id}/update";
+    GET "/containers/{id}/attach/ws";
+    HEAD "/containers/{id}/archive";
+    GET "/containers/{id}/archive";
+    PUT "/containers/{id}/archive";
+    GET "/containers/{id}/checkpoints";
+    POST "/containers/{id}/checkpoints";
+    POST "/build";
+    POST "/build/prune";
+    POST "/build/cancel";
+    GET "/images/search";
+    POST "/images/prune";
+    POST "/images/load";
+    GET "/images/get";
+    GET "/images/{name}/get";
+    POST "/images/{name}/push";
+    GET "/images/{name}/attestations";
+    POST "/commit";
+    POST "/networks/create";
+    POST "/networks/prune";
+    POST "/networks/{id}/connect";
+    POST "/networks/{id}/disconnect";
+    DELETE "/networks/{id}";
+    POST "/volumes/create";
+    POST "/volumes/prune";
+    GET "/volumes/{name}";
+    PUT "/volumes/{name}";
+    DELETE "/volumes/{name}";
+    GET "/distribution/{name}/json";
+    POST "/session";
+    POST "/grpc";
+    GET "/plugins";
+    GET "/plugins/{name}";
+    POST "/plugins/{name}";
+    DELETE "/plugins/{name}";
+    GET "/swarm";
+    GET "/swarm/{name}";
+    POST "/swarm/{name}";
+    GET "/nodes";
+    GET "/nodes/{id}";
+    POST "/nodes/{id}";
+    DELETE "/nodes/{id}";
+    GET "/services";
+    GET "/services/{id}";
+    POST "/services/{id}";
+    DELETE "/services/{id}";
+    GET "/tasks";
+    GET "/tasks/{id}";
+    GET "/secrets";
+    GET "/secrets/{id}";
+    POST "/secrets/{id}";
+    DELETE "/secrets/{id}";
+    GET "/configs";
+    GET "/configs/{id}";
+    POST "/configs/{id}";
+    DELETE "/configs/{id}";
+};

@@ -1,0 +1,64 @@
+//! Containers: create, look, clean up.
+
+use budu_engine::ListOptions;
+use budu_spec::docker::{ApiVersion, ContainerCreate};
+use budu_spec::image::Platform;
+use hyper::StatusCode;
+use serde_json::json;
+
+use crate::http::{Call, Failure, Reply, json as answer, ok};
+
+/// `GET /containers/json`.
+pub(crate) async fn list(call: Call) -> Reply {
+    let limit: i64 = call.query.number("limit")?.unwrap_or(0);
+    let options = ListOptions {
+        all: call.query.flag("all"),
+        limit: usize::try_from(limit).unwrap_or(0),
+        size: call.query.flag("size"),
+        filters: call.filters()?,
+    };
+    ok(&call.app.engine.list(&options, call.version)?)
+}
+
+/// `POST /containers/create`.
+pub(crate) async fn create(mut call: Call) -> Reply {
+    let wish: ContainerCreate = call.required_json().await?;
+    let engine = &call.app.engine;
+    call.app.built_in.provide(engine, &wish.config.image)?;
+    if let Some(platform) = call.query.get("platform").filter(|_| call.version >= ApiVersion::new(41)) {
+        check_platform(&call, &wish.config.image, platform)?;
+    }
+    let created = engine.create(call.query.get("name"), wish, call.version).await?;
+    answer(StatusCode::CREATED, &created)
+}
+
+/// Containers run on this machine: only its platform will do.
+fn check_platform(call: &Call, image: &str, text: &str) -> Result<(), Failure> {
+    let platform: Platform = text.parse().map_err(|e| Failure::invalid(format!("{e}")))?;
+    let found = call.app.engine.images().resolve_for(image, Some(&platform))?;
+    if found.platform.distance(&platform).is_none() {
+        return Err(Failure {
+            status: StatusCode::NOT_FOUND,
+            message: format!("image with reference {image} was found but does not provide the specified platform ({text})"),
+        });
+    }
+    Ok(())
+}
+
+/// `GET /containers/{id}/json`.
+pub(crate) async fn inspect(call: Call) -> Reply {
+    let size = call.query.flag("size");
+    ok(&call.app.engine.inspect(&call.name, size, call.version)?)
+}
+
+/// `GET /containers/{id}/top`.
+pub(crate) async fn top(call: Call) -> Reply {
+    ok(&call.app.engine.top(&call.name, call.query.text("ps_args")).await?)
+}
+
+/// `POST /containers/prune`.
+pub(crate) async fn prune(call: Call) -> Reply {
+    let (deleted, reclaimed) = call.app.engine.prune(&call.filters()?).await?;
+    let deleted = if deleted.is_empty() { None } else { Some(deleted) };
+    ok(&json!({"ContainersDeleted": deleted, "SpaceReclaimed": reclaimed}))
+}

@@ -1,0 +1,57 @@
+//! Exec instances.
+
+use budu_engine::{Error, ExecStarted};
+use budu_runtime::protocol;
+use budu_spec::docker::{ApiVersion, ExecCreate, ExecStart, IdAnswer};
+use hyper::StatusCode;
+use tokio::io::AsyncWriteExt;
+
+use super::lifecycle::size;
+use crate::http::{Body, Call, Reply, content_type, json, ok};
+
+/// `POST /containers/{id}/exec`.
+pub(crate) async fn create(mut call: Call) -> Reply {
+    let wish: ExecCreate = call.required_json().await?;
+    let id = call.app.engine.exec_create(&call.name, wish)?;
+    json(StatusCode::CREATED, &IdAnswer { id })
+}
+
+/// `POST /exec/{id}/start`.
+pub(crate) async fn start(mut call: Call) -> Reply {
+    let wish: ExecStart = call.json().await?;
+    let engine = call.app.engine.clone();
+    let tty = engine.exec_tty(&call.name)?;
+    let console = wish.console_size.filter(|_| call.version >= ApiVersion::new(42));
+    let started = engine.exec_start(&call.name, wish.detach, console).await;
+    let kind = content_type(tty, call.version);
+    match started {
+        Ok(ExecStarted::Detached) => Ok(hyper::Response::new(Body::empty())),
+        Ok(ExecStarted::Attached(session)) => call.hijack(kind, |channel| async move {
+            session.run(channel.reader, channel.writer).await;
+        }),
+        // Docker reports what fails from here on in the stream.
+        Err(error @ (Error::Command { .. } | Error::Runtime { .. })) if !wish.detach => {
+            let text = format!("{error}\r\n");
+            call.hijack(kind, move |mut channel| async move {
+                if !tty {
+                    let _ = channel.writer.write_all(&protocol::header(protocol::STDOUT, text.len())).await;
+                }
+                let _ = channel.writer.write_all(text.as_bytes()).await;
+                let _ = channel.writer.shutdown().await;
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `POST /exec/{id}/resize`.
+pub(crate) async fn resize(call: Call) -> Reply {
+    let (rows, cols) = size(&call)?;
+    call.app.engine.exec_resize(&call.name, rows, cols).await?;
+    Ok(hyper::Response::new(Body::empty()))
+}
+
+/// `GET /exec/{id}/json`.
+pub(crate) async fn inspect(call: Call) -> Reply {
+    ok(&call.app.engine.exec_inspect(&call.name)?)
+}

@@ -1,0 +1,72 @@
+//! The handlers, by resource: decode, call the owner of the data, encode.
+
+mod absent;
+mod container;
+mod exec;
+mod image;
+mod image_list;
+mod lifecycle;
+mod network;
+mod pull;
+mod streams;
+mod system;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use hyper::Method;
+
+pub(crate) use absent::ABSENT;
+
+use crate::http::{Call, Reply};
+use crate::route::Route;
+
+/// What answers a request.
+pub(crate) type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+macro_rules! table {
+    ($($method:ident $pattern:literal $handler:path;)*) => {
+        &[$(Route { method: Method::$method, pattern: $pattern, handler: |call| Box::pin($handler(call)) }),*]
+    };
+}
+
+/// Everything that is answered. Paths with a name come after those they could
+/// swallow.
+pub(crate) static TABLE: &[Route] = table! {
+    HEAD "/_ping" system::ping;
+    GET "/_ping" system::ping;
+    GET "/version" system::version;
+    GET "/info" system::info;
+    GET "/events" streams::events;
+    GET "/containers/json" container::list;
+    POST "/containers/create" container::create;
+    POST "/containers/prune" container::prune;
+    GET "/containers/{id}/json" container::inspect;
+    GET "/containers/{id}/top" container::top;
+    GET "/containers/{id}/logs" streams::logs;
+    POST "/containers/{id}/attach" streams::attach;
+    POST "/containers/{id}/wait" streams::wait;
+    POST "/containers/{id}/start" lifecycle::start;
+    POST "/containers/{id}/stop" lifecycle::stop;
+    POST "/containers/{id}/restart" lifecycle::restart;
+    POST "/containers/{id}/kill" lifecycle::kill;
+    POST "/containers/{id}/pause" lifecycle::pause;
+    POST "/containers/{id}/unpause" lifecycle::unpause;
+    POST "/containers/{id}/resize" lifecycle::resize;
+    POST "/containers/{id}/rename" lifecycle::rename;
+    POST "/containers/{id}/exec" exec::create;
+    DELETE "/containers/{id}" lifecycle::remove;
+    POST "/exec/{id}/start" exec::start;
+    POST "/exec/{id}/resize" exec::resize;
+    GET "/exec/{id}/json" exec::inspect;
+    GET "/images/json" image_list::list;
+    POST "/images/create" pull::create;
+    GET "/images/{name}/json" image::inspect;
+    GET "/images/{name}/history" image::history;
+    POST "/images/{name}/tag" image::tag;
+    DELETE "/images/{name}" image::remove;
+    GET "/networks" network::list;
+    GET "/networks/" network::list;
+    GET "/networks/{id}" network::inspect;
+    GET "/volumes" network::volumes;
+};
