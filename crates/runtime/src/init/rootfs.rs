@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use budu_sys::mount::{self, Detached, attr};
 use budu_sys::rooted::{Missing, Root};
@@ -42,45 +42,44 @@ pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
 /// Mounts the root file system over its own run directory, inside this mount
 /// namespace only.
 fn mount_root(plan: &Plan) -> Failing<OwnedFd> {
-    let detached = match &plan.rootfs {
-        Rootfs::Overlay { lower, upper, work, .. } => {
-            let mut parameters: Vec<mount::Parameter<'_>> = vec![];
-            parameters.extend(lower.iter().map(|dir| ("lowerdir+", Some(dir.as_os_str().as_bytes()))));
-            parameters.push(("upperdir", Some(upper.as_os_str().as_bytes())));
-            parameters.push(("workdir", Some(work.as_os_str().as_bytes())));
-            let made = match Detached::new("overlay", &parameters, 0) {
-                // Before Linux 6.5 all layers are one option; before 5.x nothing else is known.
-                Err(_) => overlay_in_one_option(lower, upper, work),
-                made => made,
-            };
-            made.map_err(failed("mount the root file system"))?
-        }
-        Rootfs::Directory { path, .. } => Detached::clone_of(CWD, path, true)
-            .map_err(failed(&format!("mount the root file system {}", path.display())))?,
-    };
     let place = Root::open_at(&plan.run_dir).map_err(failed("open the run directory"))?;
-    detached.attach(place.as_fd()).map_err(failed("attach the root file system"))
+    let what = "mount the root file system";
+    match &plan.rootfs {
+        Rootfs::Overlay { lower, upper, work, .. } => match overlay(lower, upper, work) {
+            Ok(detached) => detached.attach(place.as_fd()).map_err(failed(what)),
+            // Linux 6.5 learned to take layers one by one.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                classic_overlay(&plan.run_dir, lower, upper, work).map_err(failed(what))
+            }
+            Err(e) => Err(failed(what)(e)),
+        },
+        Rootfs::Directory { path, .. } => Detached::clone_of(CWD, path, true)
+            .and_then(|detached| detached.attach(place.as_fd()))
+            .map_err(failed(&format!("{what} {}", path.display()))),
+    }
 }
 
-fn overlay_in_one_option(lower: &[std::path::PathBuf], upper: &Path, work: &Path) -> io::Result<Detached> {
-    let mut joined = Vec::new();
-    for (n, dir) in lower.iter().enumerate() {
-        if n > 0 {
-            joined.push(b':');
-        }
-        for &byte in dir.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\' | b',') {
-                joined.push(b'\\');
-            }
-            joined.push(byte);
-        }
-    }
-    let parameters: [mount::Parameter<'_>; 3] = [
-        ("lowerdir", Some(&joined)),
-        ("upperdir", Some(upper.as_os_str().as_bytes())),
-        ("workdir", Some(work.as_os_str().as_bytes())),
-    ];
+fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<Detached> {
+    let mut parameters: Vec<mount::Parameter<'_>> = vec![("source", Some(b"overlay"))];
+    parameters.extend(lower.iter().map(|dir| ("lowerdir+", Some(dir.as_os_str().as_bytes()))));
+    parameters.push(("upperdir", Some(upper.as_os_str().as_bytes())));
+    parameters.push(("workdir", Some(work.as_os_str().as_bytes())));
     Detached::new("overlay", &parameters, 0)
+}
+
+/// The same through mount(2), whose options must fit one page: directories are
+/// named by descriptor, which also spares any quoting.
+fn classic_overlay(place: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |dir: &Path| rustix::fs::open(dir, flags, Mode::empty());
+    let layers = lower.iter().map(|dir| open(dir)).collect::<Result<Vec<_>, _>>()?;
+    let (upper, work) = (open(upper)?, open(work)?);
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower = layers.iter().map(name).collect::<Vec<_>>().join(":");
+    let options = format!("lowerdir={lower},upperdir={},workdir={}", name(&upper), name(&work));
+    let options = std::ffi::CString::new(options)?;
+    rustix::mount::mount("overlay", place, "overlay", rustix::mount::MountFlags::empty(), Some(options.as_c_str()))?;
+    Ok(open(place)?)
 }
 
 impl NewRoot {
