@@ -5,7 +5,6 @@ use std::sync::Arc;
 use budu_spec::Digest;
 
 use crate::error::Error;
-use crate::layout::delete;
 use crate::state::Change;
 use crate::store::Inner;
 
@@ -90,6 +89,7 @@ impl Inner {
             self.database.commit(&changes)?;
         }
         drop(writer);
-        discarded.iter().try_for_each(|path| delete(path))
+        discarded.into_iter().for_each(|path| self.sweeper.sweep(path));
+        Ok(())
     }
 }

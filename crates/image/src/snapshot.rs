@@ -1,7 +1,7 @@
 //! Writable layers: one directory per container, which is at the same time the lease on its image.
 //!
-//! `image` in it is a symbolic link whose text is `<image id> <manifest digest>`: the cheapest
-//! atomic small file there is, stored in the inode. Nothing here is synced: a container that was
+//! `image` in it is a symbolic link whose text names the manifest and the image: the cheapest
+//! atomic small file there is, as long as its text fits into the inode. Nothing here is synced: a container that was
 //! not stopped has no promise about its unsynced writes, and the lease is made again by
 //! [`Store::prepare`] when a power cut took it.
 
@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use budu_spec::Digest;
 use budu_spec::image::Platform;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
@@ -102,7 +104,7 @@ impl Store {
             })
         };
         if let Some(path) = gone {
-            delete(&path)?;
+            inner.sweeper.sweep(path);
         }
         // The last user of an image that was removed by force takes it along.
         if orphan {
@@ -200,9 +202,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 
 fn create(directory: &Path, lease: &Lease) -> Result<(), Error> {
     let made = fs::DirBuilder::new().mode(0o700).create(directory);
-    let made = made.and_then(|()| {
-        symlink(format!("{} {}", lease.image, lease.manifest), directory.join("image"))
-    });
+    let made = made.and_then(|()| symlink(write_lease(lease), directory.join("image")));
     made.map_err(|source| Error::io("create", directory, source))
 }
 
@@ -230,27 +230,43 @@ fn make(directory: &Path, rootfs: &RootFs, attributes: RootAttributes) -> Result
     Ok(())
 }
 
-/// Reads the leases back, removing directories that never became one.
-pub(crate) fn recover(snapshots: &Path) -> Result<Vec<(String, Lease)>, Error> {
-    let mut leases = Vec::new();
+/// Reads the leases back, removing directories that never became one. A lease on an image that
+/// is not known any more is left alone: it holds what somebody wrote.
+pub(crate) fn recover(snapshots: &Path, state: &mut State) -> Result<(), Error> {
     for path in crate::layout::list(snapshots)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        match read_lease(&path) {
-            Some(lease) if check_name(&name).is_ok() => leases.push((name, lease)),
-            _ => {
-                tracing::warn!(snapshot = %path.display(), "removed: it names no image");
-                delete(&path)?;
+        let Ok(text) = fs::read_link(path.join("image")) else {
+            delete(&path)?;
+            continue;
+        };
+        match find_lease(text.to_str().unwrap_or_default(), state) {
+            Some(lease) if check_name(&name).is_ok() => {
+                state.leases.insert(name, lease);
             }
+            _ => tracing::warn!(snapshot = %path.display(), "left alone: its image is not known"),
         }
     }
-    Ok(leases)
+    Ok(())
 }
 
-fn read_lease(directory: &Path) -> Option<Lease> {
-    let text = fs::read_link(directory.join("image")).ok()?;
-    let (image, manifest) = text.to_str()?.split_once(' ')?;
-    let parse = |text: &str| text.parse::<Digest>().ok();
-    Some(Lease { image: parse(image)?, manifest: parse(manifest)? })
+/// Characters of an image id in a lease: 90 bits, far more than tell images apart.
+const ID_LENGTH: usize = 15;
+
+/// The manifest's digest in full and the start of the image's, which is mostly the same: 59
+/// bytes of base64. One more and ext4 would spend a block on the link instead of the inode.
+fn write_lease(lease: &Lease) -> String {
+    let encode = |digest: &Digest| URL_SAFE_NO_PAD.encode(digest.as_bytes());
+    format!("{}.{}", encode(&lease.manifest), &encode(&lease.image)[..ID_LENGTH])
+}
+
+/// Among the images of the store, as what a lease says is only the start of an id.
+fn find_lease(text: &str, state: &State) -> Option<Lease> {
+    state.images.values().find_map(|record| {
+        record.variants.iter().find_map(|variant| {
+            let lease = Lease { image: record.target.digest, manifest: variant.manifest.digest };
+            (write_lease(&lease) == text).then_some(lease)
+        })
+    })
 }
 
 /// Sums the sizes of files. By descriptors: the container may swap directories for links

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::image::{Image, ImageId};
 use crate::layout::{Layout, list};
 use crate::state::{Change, ImageRecord, State, Variant};
+use crate::trash::Sweeper;
 
 /// Settings of a store.
 #[derive(Debug, Clone)]
@@ -54,6 +55,8 @@ pub struct Store {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// First, so that it is done before the database's lock lets another life begin.
+    pub(crate) sweeper: Sweeper,
     pub(crate) layout: Layout,
     pub(crate) database: Database,
     pub(crate) options: Options,
@@ -124,12 +127,11 @@ impl Store {
         Layout::purge(&layout.ingest())?;
         Layout::purge(&layout.trash())?;
         let mut state = database.load()?;
-        for (name, lease) in crate::snapshot::recover(&layout.snapshots())? {
-            state.leases.insert(name, lease);
-        }
+        crate::snapshot::recover(&layout.snapshots(), &mut state)?;
         recover_files(&layout, &mut state)?;
         load_configs(&layout, &mut state);
         let inner = Inner {
+            sweeper: Sweeper::default(),
             layout,
             database,
             options,

@@ -1,10 +1,14 @@
 //! Deleting trees that somebody hostile may have made: without following links, without
-//! recursion, with few descriptors however deep the tree is.
+//! recursion, with few descriptors however deep the tree is; and not while somebody waits.
 
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -17,6 +21,49 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// A name nobody else in the store uses: the process and a counter.
 pub(crate) fn unique() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Deletes what was moved to the trash, on a thread of its own: removing a handful of empty
+/// directories can take milliseconds that the end of a container need not wait for.
+///
+/// The thread starts with the first work. Dropped, the sweeper finishes what it has.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeper {
+    worker: OnceLock<Option<(Sender<PathBuf>, JoinHandle<()>)>>,
+}
+
+impl Sweeper {
+    /// Deletes `path` soon.
+    pub(crate) fn sweep(&self, path: PathBuf) {
+        let worker = self.worker.get_or_init(|| {
+            let (sender, receiver) = channel::<PathBuf>();
+            let work = move || receiver.iter().for_each(|path| report(&path));
+            let thread = std::thread::Builder::new().name("image-trash".into()).spawn(work);
+            thread.ok().map(|thread| (sender, thread))
+        });
+        let refused = match worker {
+            Some((sender, _)) => sender.send(path).err().map(|refused| refused.0),
+            None => Some(path),
+        };
+        if let Some(path) = refused {
+            report(&path);
+        }
+    }
+}
+
+fn report(path: &std::path::Path) {
+    if let Err(error) = crate::layout::delete(path) {
+        tracing::warn!(%error, "discarded files stay until the next start");
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if let Some(Some((sender, thread))) = self.worker.take() {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Deletes `name` in `parent`, whatever it is. Nothing there is fine.

@@ -235,3 +235,18 @@ fn a_store_has_one_owner() {
     let second = Store::open(&place.root(), fake::options()).unwrap_err();
     assert!(second.to_string().contains("image.redb"), "{second}");
 }
+
+#[test]
+fn what_a_container_wrote_survives_a_lost_database() {
+    let place = place();
+    let image = import(&place, "a", "content");
+    let rootfs = place.store.prepare("one", &image.id).unwrap();
+    fs::write(rootfs.upper.join("written"), "precious").unwrap();
+    let (root, directory) = (place.root(), place.directory);
+    drop(place.store);
+    fs::remove_file(root.join("image.redb")).unwrap();
+    let store = Store::open(&root, fake::options()).unwrap();
+    assert!(store.list().unwrap().is_empty());
+    assert_eq!(fs::read_to_string(rootfs.upper.join("written")).unwrap(), "precious");
+    drop(directory);
+}

@@ -382,6 +382,14 @@ impl Place {
 
     /// Names below the store's directories, to see that nothing is left behind.
     pub fn files(&self) -> Vec<String> {
+        // What is in the trash is being deleted.
+        let trash = self.root().join("trash");
+        let started = std::time::Instant::now();
+        while std::fs::read_dir(&trash).unwrap().next().is_some()
+            && started.elapsed() < Duration::from_secs(10)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut names = Vec::new();
         for directory in ["blobs/sha256", "layers", "ingest", "trash", "snapshots"] {
             for entry in std::fs::read_dir(self.root().join(directory)).unwrap() {
