@@ -43,12 +43,12 @@ fn unreachable_registry(client: Client) {
 }
 
 fn faulty_registries(client: Client) {
-    // Not an engine that has the image already: what is there is not fetched again.
-    let engine = shared::engine_for("faults", Options::default);
+    // Not an engine that has parts of the image already: what is there is not fetched again.
+    let engine = Engine::start(Options::default()).expect("starts");
     budu_testkit::images::ensure().expect("images are made");
     let docker = engine.client(client);
     let digest = budu_testkit::images::digest_of(BUSYBOX).expect("known");
-    for fault in [Fault::WrongLayer, Fault::TruncatedLayer, Fault::WrongManifest, Fault::Broken] {
+    for fault in [Fault::WrongManifest, Fault::WrongLayer, Fault::TruncatedLayer, Fault::Broken] {
         let registry = FaultyRegistry::start(engine.side(), &busybox_layout(), fault).expect("starts");
         let repository = format!("{}/broken", registry.address());
         let image = format!("{repository}@{digest}");
@@ -62,6 +62,7 @@ fn faulty_registries(client: Client) {
         let kept = docker.ok(["images", "-q", &repository]);
         assert_eq!(kept, "", "{fault:?}: an image that never arrived is listed");
     }
+    engine.finish().expect("nothing is left");
 }
 
 /// One broken transfer is no reason to give up.

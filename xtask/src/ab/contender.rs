@@ -84,31 +84,38 @@ impl Contender {
                 command.args([lower, dir]).arg("/bin/true");
                 command
             }
-            _ => self.command(&["run", "--rm", images::BUSYBOX, "true"]),
+            _ => return self.client(&["run", "--rm", images::BUSYBOX, "true"]),
         };
         finish(&mut command)
     }
 
-    /// The contender's command line with `args`.
-    pub(super) fn command(&self, args: &[&str]) -> Command {
+    /// Runs the contender's command line with `args` to its end.
+    pub(super) fn client(&self, args: &[&str]) -> Result<()> {
         match self {
-            Contender::Floor { .. } => Command::new("true"),
+            Contender::Floor { .. } => Ok(()),
             Contender::Engine { kind, engine } => {
                 let client = if *kind == Kind::Budu { Client::Budu } else { Client::Docker };
-                engine.client(client).command(args)
+                finish(&mut engine.client(client).command(args))
             }
+            // Podman has no daemon: what it leaves running must be the cage's, to be counted and ended.
             Contender::Podman { cage, dir, .. } => {
-                let words = peers::podman(dir);
-                let mut command = cage.command(&words[0], true);
-                command.args(&words[1..]).args(args).current_dir("/").env("HOME", dir);
-                command
+                let args = args.iter().map(|arg| (*arg).to_owned());
+                let argv: Vec<String> = peers::podman(dir).into_iter().chain(args).collect();
+                let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+                let env = [("PATH", path), ("HOME", "/root")];
+                let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let log = dir.join("podman.log");
+                let pid = cage.spawn(&argv, &env, &log)?;
+                let code = cage.wait_exit(pid, std::time::Duration::from_secs(120))?;
+                ensure!(code == 0, "{argv:?}: {}", std::fs::read_to_string(log)?);
+                Ok(())
             }
         }
     }
 }
 
 /// Runs a command to its end without looking at what it prints, unless it fails.
-pub(super) fn finish(command: &mut Command) -> Result<()> {
+fn finish(command: &mut Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}: {complaint}", output.status);
@@ -145,7 +152,7 @@ fn podman() -> Result<Contender> {
     let side = Cage::new(&World { network_of: Some(cage.pid()), ..World::default() })?;
     Registry::start(&side, &images::storage(), &dir.join("registry.log"))?;
     let contender = Contender::Podman { cage, _side: side, dir, _temporary: temporary };
-    finish(&mut contender.command(&["pull", "--quiet", "--tls-verify=false", images::BUSYBOX]))?;
+    contender.client(&["pull", "--quiet", "--tls-verify=false", images::BUSYBOX])?;
     Ok(contender)
 }
 

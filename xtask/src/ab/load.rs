@@ -8,7 +8,7 @@ use budu_testkit::http::Connection;
 use budu_testkit::{Engine, images};
 use serde_json::json;
 
-use super::contender::{Contender, finish};
+use super::contender::Contender;
 
 /// One container's life through the API: each step and the whole, with the time it took.
 pub(super) fn life(connection: &mut Connection) -> Result<Vec<(&'static str, Duration)>> {
@@ -48,13 +48,13 @@ pub(super) fn start_many(contender: &Contender, count: usize, width: usize) -> R
                     while next.fetch_add(1, Ordering::Relaxed) < count {
                         match &mut connection {
                             Some(connection) => start_by_api(connection)?,
-                            None => finish(&mut contender.command(&[
+                            None => contender.client(&[
                                 "run",
                                 "-d",
                                 images::BUSYBOX,
                                 "sleep",
                                 "100000",
-                            ]))?,
+                            ])?,
                         }
                     }
                     Ok(())
@@ -81,7 +81,7 @@ fn start_by_api(connection: &mut Connection) -> Result<()> {
 /// Removes every container, without measuring it.
 pub(super) fn remove_all(contender: &Contender) -> Result<()> {
     let Some(engine) = contender.engine() else {
-        return finish(&mut contender.command(&["rm", "-f", "-a", "-t", "0"]));
+        return contender.client(&["rm", "-f", "-a", "-t", "0"]);
     };
     let list = engine.http("GET", "/containers/json?all=1", None)?.json();
     for container in list.as_array().into_iter().flatten() {

@@ -25,12 +25,11 @@ pub(super) fn of(contender: &Contender) -> Result<Memory> {
     let cage = contender.cage().context("nothing to measure")?;
     let home = fs::read_link("/proc/self/ns/pid")?;
     let daemon = contender.engine().map(budu_testkit::Engine::daemon_pid);
-    let side = contender.cage().map(budu_testkit::Cage::pid);
     let mut memory = Memory::default();
     for pid in cage.processes() {
         let dir = PathBuf::from(format!("/proc/{pid}"));
         let Ok(namespace) = fs::read_link(dir.join("ns/pid")) else { continue };
-        if namespace != home || Some(pid) == side {
+        if namespace != home {
             continue;
         }
         let Ok(text) = fs::read_to_string(dir.join("smaps_rollup")) else { continue };
