@@ -30,10 +30,16 @@ pub(super) struct NewRoot {
 pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
     // Nothing mounted from here on may travel back to the host.
     mount::set_attributes(CWD, c"/", 0, 0, MS_PRIVATE, true).map_err(failed("make the mounts private"))?;
+    let about = |mount: &MountPlan| format!("mount {}", mount.target);
+    // What the host lends is cloned first: the container's own tree, which is
+    // attached somewhere in the host's for a moment, must neither hide a part
+    // of it nor be found in it.
+    let clones = plan.mounts.iter().map(|mount| clone_source(mount).map_err(|e| e.about(&about(mount))));
+    let clones = clones.collect::<Failing<Vec<_>>>()?;
     let top = mount_root(plan)?;
     let mut new = NewRoot { root: Root::new(top), proc: None, devpts: None };
-    for mount in &plan.mounts {
-        new.mount(mount, hierarchies).map_err(|e| e.about(&format!("mount {}", mount.target)))?;
+    for (mount, clone) in plan.mounts.iter().zip(clones) {
+        new.mount(mount, clone, hierarchies).map_err(|e| e.about(&about(mount)))?;
     }
     new.make_devices(plan)?;
     Ok(new)
@@ -82,10 +88,44 @@ fn classic_overlay(place: &Path, lower: &[PathBuf], upper: &Path, work: &Path) -
     Ok(open(place)?)
 }
 
+/// A part of the host's tree, cloned.
+struct Clone {
+    mount: Detached,
+    /// What its mount point is made as.
+    missing: Missing,
+}
+
+/// Clones what a bind mount shows; `None` for mounts of other kinds.
+fn clone_source(plan: &MountPlan) -> Failing<Option<Clone>> {
+    let MountSource::Bind { path, recursive } = &plan.source else { return Ok(None) };
+    let what = format!("open {}", path.display());
+    let source = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let source = source.map_err(|e| failed(&what)(e.into()))?;
+    let stat = fstat(&source).map_err(|e| failed(&what)(e.into()))?;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let mount = Detached::clone_of(source.as_fd(), Path::new(""), *recursive).map_err(failed(&what))?;
+    let missing = if directory { Missing::MakeDirectory } else { Missing::MakeFile };
+    Ok(Some(Clone { mount, missing }))
+}
+
+fn new_instance(kind: &str, source: &str, options: &[(String, Option<String>)], set: u64) -> Failing<Detached> {
+    let mut parameters: Vec<mount::Parameter<'_>> =
+        options.iter().map(|(k, v)| (k.as_str(), v.as_ref().map(|v| v.as_bytes()))).collect();
+    if !source.is_empty() {
+        parameters.insert(0, ("source", Some(source.as_bytes())));
+    }
+    Detached::new(kind, &parameters, set).map_err(failed("make it"))
+}
+
 impl NewRoot {
-    fn mount(&mut self, plan: &MountPlan, hierarchies: &[String]) -> Failing<()> {
-        let (detached, missing) = self.detached(plan)?;
-        let Some(detached) = detached else { return self.mount_cgroup(plan, hierarchies) };
+    fn mount(&mut self, plan: &MountPlan, clone: Option<Clone>, hierarchies: &[String]) -> Failing<()> {
+        let (detached, missing) = match (clone, &plan.source) {
+            (Some(clone), _) => (clone.mount, clone.missing),
+            (None, MountSource::New { kind, source, options, .. }) => {
+                (new_instance(kind, source, options, plan.set)?, Missing::MakeDirectory)
+            }
+            (None, _) => return self.mount_cgroup(plan, hierarchies),
+        };
         let is_new = matches!(plan.source, MountSource::New { .. });
         if !is_new && plan.set | plan.clear != 0 {
             detached.set_attributes(plan.set, plan.clear, 0, false).map_err(failed("set its options"))?;
@@ -117,32 +157,6 @@ impl NewRoot {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Makes what is to be mounted; `None` for the cgroup view, which is
-    /// several mounts. Also says what a missing mount point is made as.
-    fn detached(&self, plan: &MountPlan) -> Failing<(Option<Detached>, Missing)> {
-        match &plan.source {
-            MountSource::Cgroup => Ok((None, Missing::MakeDirectory)),
-            MountSource::New { kind, source, options, .. } => {
-                let mut parameters: Vec<mount::Parameter<'_>> =
-                    options.iter().map(|(k, v)| (k.as_str(), v.as_ref().map(|v| v.as_bytes()))).collect();
-                if !source.is_empty() {
-                    parameters.insert(0, ("source", Some(source.as_bytes())));
-                }
-                let made = Detached::new(kind, &parameters, plan.set).map_err(failed("make it"))?;
-                Ok((Some(made), Missing::MakeDirectory))
-            }
-            MountSource::Bind { path, recursive } => {
-                let what = format!("open {}", path.display());
-                let source = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(|e| failed(&what)(e.into()))?;
-                let directory = FileType::from_raw_mode(fstat(&source).map_err(|e| failed(&what)(e.into()))?.st_mode)
-                    == FileType::Directory;
-                let made = Detached::clone_of(source.as_fd(), Path::new(""), *recursive).map_err(failed(&what))?;
-                Ok((Some(made), if directory { Missing::MakeDirectory } else { Missing::MakeFile }))
-            }
-        }
     }
 
     fn set_recursively(&self, detached: &Detached, set: u64) -> Failing<()> {
