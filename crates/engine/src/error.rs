@@ -87,7 +87,7 @@ pub enum Error {
         source: budu_image::Error,
     },
     /// The network refused.
-    #[error("failed to set up container networking: {source}")]
+    #[error(transparent)]
     Network {
         /// Why.
         #[from]

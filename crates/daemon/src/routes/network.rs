@@ -1,10 +1,9 @@
-//! Networks, and the empty list of volumes.
+//! Networks.
 
 use budu_network::Network;
 use budu_spec::Filters;
 use budu_spec::docker::{ConfigReference, Ipam, IpamPool, Network as Shape, NetworkContainer};
 use budu_spec::units::ZERO_TIME;
-use serde_json::json;
 
 use crate::http::{Call, Failure, Reply, ok};
 
@@ -76,10 +75,4 @@ fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
         options: network.options.clone(),
         ..Shape::default()
     }
-}
-
-/// `GET /volumes`.
-pub(crate) async fn volumes(call: Call) -> Reply {
-    call.filters()?.check_keys(&["dangling", "driver", "label", "label!", "name"])?;
-    ok(&json!({"Volumes": [], "Warnings": null}))
 }

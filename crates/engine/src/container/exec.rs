@@ -323,7 +323,7 @@ fn exec_plan(exec: &Exec, detach: bool, size: Option<[u32; 2]>) -> Result<ExecPl
         args: wish.cmd.clone(),
         env,
         cwd: if cwd.is_empty() { "/".to_owned() } else { mounts::clean(cwd) },
-        capabilities: Some(spec::capability_sets(set.intersection(budu_sys::capability::supported()))),
+        capabilities: Some(spec::capability_sets(set.intersection(spec::available()))),
         rlimits: host.resources.ulimits.iter().map(super::resources::rlimit).collect::<Result<_, _>>()?,
         no_new_privileges: security.no_new_privileges,
         oom_score_adj: Some(host.oom_score_adj),

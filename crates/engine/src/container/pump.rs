@@ -159,8 +159,10 @@ async fn next(requests: &mut Option<&mut mpsc::Receiver<Request>>) -> Request {
 
 /// Reads what is left after the client went, until the shim closes.
 pub(super) async fn drain(frames: &mut Frames<OwnedReadHalf>) -> Option<ExitRecord> {
-    while let Ok(Some(event)) = frames.event().await {
-        if let Event::Exited(record) = event {
+    while let Ok(Some(frame)) = frames.next().await {
+        if frame.kind() == protocol::MESSAGE
+            && let Ok(Event::Exited(record)) = protocol::decode(frame.payload())
+        {
             return Some(record);
         }
     }

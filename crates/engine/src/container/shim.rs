@@ -1,5 +1,6 @@
 //! Conversations with a shim: frames on a socket.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdStream;
@@ -25,22 +26,31 @@ pub(crate) struct Frames<R> {
     from: R,
     buffer: BytesMut,
     read_size: usize,
+    /// Stream frames that came while a message was awaited.
+    early: VecDeque<Frame>,
 }
 
 impl<R: AsyncRead + Unpin> Frames<R> {
     /// For a connection that carries streams.
     pub(crate) fn streams(from: R) -> Frames<R> {
-        Frames { from, buffer: BytesMut::new(), read_size: STREAM_READ }
+        Frames { from, buffer: BytesMut::new(), read_size: STREAM_READ, early: VecDeque::new() }
     }
 
     /// For a connection that carries messages: small buffers, since one is
     /// held per running container.
     pub(crate) fn messages(from: R) -> Frames<R> {
-        Frames { from, buffer: BytesMut::new(), read_size: MESSAGE_READ }
+        Frames { from, buffer: BytesMut::new(), read_size: MESSAGE_READ, early: VecDeque::new() }
     }
 
     /// Returns the next frame, `None` at end of file.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Frame>> {
+        match self.early.pop_front() {
+            Some(frame) => Ok(Some(frame)),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> io::Result<Option<Frame>> {
         loop {
             if let Some(frame) = self.parse()? {
                 return Ok(Some(frame));
@@ -55,12 +65,15 @@ impl<R: AsyncRead + Unpin> Frames<R> {
         }
     }
 
-    /// Returns the next message; stream frames in between are dropped.
+    /// Returns the next message. Stream frames before it are kept for
+    /// [`Frames::next`]: a quick program writes before its shim has said that
+    /// it started.
     pub(crate) async fn event(&mut self) -> io::Result<Option<Event>> {
-        while let Some(frame) = self.next().await? {
+        while let Some(frame) = self.receive().await? {
             if frame.kind() == protocol::MESSAGE {
                 return protocol::decode(frame.payload()).map(Some);
             }
+            self.early.push_back(frame);
         }
         Ok(None)
     }
@@ -91,7 +104,7 @@ impl Frames<UnixStream> {
     /// Splits the connection; what was read already stays with the reader.
     pub(crate) fn split(self) -> (Frames<OwnedReadHalf>, OwnedWriteHalf) {
         let (from, to) = self.from.into_split();
-        (Frames { from, buffer: self.buffer, read_size: self.read_size }, to)
+        (Frames { from, buffer: self.buffer, read_size: self.read_size, early: self.early }, to)
     }
 }
 
@@ -191,6 +204,18 @@ mod tests {
             assert!(matches!(frames.event().await.unwrap(), Some(Event::Done)), "cut at {cut}");
             assert_eq!(frames.next().await.unwrap(), None);
         }
+    }
+
+    #[tokio::test]
+    async fn output_before_a_message_is_not_lost() {
+        let mut bytes = Vec::new();
+        bytes.extend(protocol::header(1, 3));
+        bytes.extend(b"out");
+        bytes.extend(protocol::encode(&Event::Started { pid: 7 }));
+        let mut frames = Frames::streams(&bytes[..]);
+        assert!(matches!(frames.event().await.unwrap(), Some(Event::Started { pid: 7 })));
+        assert_eq!(frames.next().await.unwrap().unwrap().payload(), b"out");
+        assert_eq!(frames.next().await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use budu_runtime::defaults::{capabilities as default_capabilities, seccomp};
 use budu_spec::docker::{ContainerConfig, HostConfig};
 use budu_spec::oci;
-use budu_sys::capability::{CapSet, supported};
+use budu_sys::capability::{CapSet, bounding, supported};
 
 use super::merge::key;
 use super::record::Record;
@@ -144,8 +144,14 @@ pub(crate) fn capabilities(host: &HostConfig) -> Result<CapSet, Error> {
     let list = |names: &Option<Vec<String>>| names.clone().unwrap_or_default();
     let set = default_capabilities::plan(&list(&host.cap_add), &list(&host.cap_drop), host.privileged)
         .map_err(|e| Error::invalid(e.to_string()))?;
-    static SUPPORTED: std::sync::OnceLock<CapSet> = std::sync::OnceLock::new();
-    Ok(set.intersection(*SUPPORTED.get_or_init(supported)))
+    Ok(set.intersection(available()))
+}
+
+/// What the kernel knows and the daemon itself may have: nobody can give away
+/// more. Looked up once.
+pub(crate) fn available() -> CapSet {
+    static AVAILABLE: std::sync::OnceLock<CapSet> = std::sync::OnceLock::new();
+    *AVAILABLE.get_or_init(|| supported().intersection(bounding().unwrap_or(CapSet::ALL)))
 }
 
 /// Bounding, permitted and effective; nothing inheritable, nothing ambient.

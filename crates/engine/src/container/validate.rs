@@ -253,7 +253,7 @@ fn fill(host: &mut HostConfig, defaults: &crate::Options) {
     };
     set(&mut host.network_mode, "bridge");
     set(&mut host.ipc_mode, "private");
-    set(&mut host.cgroupns_mode, if host.privileged { "host" } else { "private" });
+    set(&mut host.cgroupns_mode, "private");
     set(&mut host.restart_policy.name, "no");
     set(&mut host.runtime, "budu");
     if host.network_mode == "default" {
