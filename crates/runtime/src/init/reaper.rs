@@ -20,7 +20,7 @@ pub(super) fn run(program: &Program, plan: &ProcessPlan, report: BorrowedFd<'_>)
     process::keep_children();
     SignalSet::all().block();
     let signals = SignalSet::all().open().map_err(failed("open a signal descriptor"))?;
-    program.drop_privileges(plan)?;
+    // The copy comes first: the program's system call filter may forbid it.
     let token = SingleThreaded::check().map_err(failed("count threads"))?;
     let pid = match process::clone3(&token, CloneArgs::default()).map_err(failed("fork"))? {
         Side::Parent { pid, .. } => pid,
@@ -29,10 +29,15 @@ pub(super) fn run(program: &Program, plan: &ProcessPlan, report: BorrowedFd<'_>)
             if rustix::termios::isatty(rustix::stdio::stdin()) {
                 let _ = take_terminal();
             }
-            send_failure(report, program.exec());
+            let failure = match program.drop_privileges(plan) {
+                Ok(()) => program.exec(),
+                Err(failure) => failure,
+            };
+            send_failure(report, failure);
             process::exit_now(1)
         }
     };
+    program.drop_privileges(plan)?;
     // The child's exec must be what closes the socket, so this copy goes now.
     process::close_borrowed(report);
     process::exit_now(watch(pid, signals.as_fd()))
