@@ -174,7 +174,7 @@ pub enum Error {
         wanted: String,
     },
     /// Content does not have the digest it was asked for by.
-    #[error("{what} {digest} is corrupt: its content has digest {actual}")]
+    #[error("{what} verification failed: {digest} is corrupt: its content has digest {actual}")]
     DigestMismatch {
         /// `layer`, `manifest`, …
         what: &'static str,
@@ -184,7 +184,7 @@ pub enum Error {
         actual: Digest,
     },
     /// Content is longer or shorter than announced.
-    #[error("{what} {digest} has the wrong size: {actual} bytes instead of {expected}")]
+    #[error("{what} verification failed: {digest} has the wrong size: {actual} bytes instead of {expected}")]
     SizeMismatch {
         /// `layer`, `manifest`, …
         what: &'static str,
@@ -197,7 +197,7 @@ pub enum Error {
     },
     /// The uncompressed archive is not the one the configuration names.
     #[error(
-        "layer {digest} is corrupt: uncompressed it has digest {actual}, the image says {expected}"
+        "layer verification failed: {digest} is corrupt: uncompressed it has digest {actual}, the image says {expected}"
     )]
     DiffIdMismatch {
         /// The layer's blob.

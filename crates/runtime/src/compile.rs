@@ -69,6 +69,7 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
     if let Some(size) = config.console_size.filter(|_| config.terminal) {
         stdio.size = (size.height, size.width);
     }
+    let own_dev = spec.mounts.iter().any(|m| m.destination == "/dev" && m.kind == "tmpfs");
     Ok(Plan {
         id: extras.id,
         run_dir: extras.run_dir,
@@ -77,8 +78,8 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         domainname: spec.domainname.clone(),
         rootfs,
         mounts: spec.mounts.iter().enumerate().map(|(n, m)| mount(n, m)).collect::<Result<_, _>>()?,
-        devices: linux.devices.iter().enumerate().map(|(n, d)| device(n, d)).collect::<Result<_, _>>()?,
-        dev_links: spec.mounts.iter().any(|m| m.destination == "/dev" && m.kind == "tmpfs"),
+        devices: devices(&linux.devices, own_dev)?,
+        dev_links: own_dev,
         masked_paths: linux.masked_paths.clone(),
         readonly_paths: linux.readonly_paths.clone(),
         sysctls: linux.sysctl.iter().map(|(k, v)| sysctl(k, v)).collect::<Result<_, _>>()?,
@@ -203,6 +204,16 @@ fn mount(n: usize, config: &oci::Mount) -> Result<MountPlan, CompileError> {
         set_recursive: parsed.set_recursive,
         propagation: parsed.propagation,
     })
+}
+
+/// The devices of the configuration, after the ones every container has
+/// ("Default Devices") where it has a /dev of its own.
+fn devices(config: &[oci::Device], own_dev: bool) -> Result<Vec<DevicePlan>, CompileError> {
+    let listed = config.iter().enumerate().map(|(n, d)| device(n, d)).collect::<Result<Vec<_>, _>>()?;
+    let mut all = if own_dev { crate::defaults::devices::nodes() } else { Vec::new() };
+    all.retain(|default| !listed.iter().any(|device| device.path == default.path));
+    all.extend(listed);
+    Ok(all)
 }
 
 fn device(n: usize, config: &oci::Device) -> Result<DevicePlan, CompileError> {

@@ -9,6 +9,7 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod conntrack;
 pub mod kernel;
 pub mod mount;
 pub mod netlink;

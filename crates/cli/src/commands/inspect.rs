@@ -123,7 +123,7 @@ impl Command for InspectNetwork {
 
 /// Looks `name` up as each of `kinds`.
 async fn find(client: &Client, kinds: &'static [&'static str], name: &str, more: bool, any: bool) -> Result<Data, Error> {
-    let mut result = Err(Error::new(format_args!("error: no such object: {name}")));
+    let mut result = Err(Error::new(format_args!("Error: No such object: {name}")));
     for kind in kinds {
         let call = Call::get(match *kind {
             "container" => Query::new(format!("/containers/{}/json", escape(name))).flag("size", more),

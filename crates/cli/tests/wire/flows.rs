@@ -108,7 +108,7 @@ fn inspect_shows_what_it_found_and_fails_for_the_rest() {
     let output = run(&client(), &fake.host(), &["inspect", "web", "gone"], "");
     let text = shown(&output);
     assert!(text.starts_with("[\n    {\n        \"Id\": \"c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789\",\n        \"Name\": \"/web\",\n"), "{text}");
-    assert!(text.contains("\"Args\": [],\n") && text.ends_with("--\nerror: no such object: gone\n--\n1"), "{text}");
+    assert!(text.contains("\"Args\": [],\n") && text.ends_with("--\nError: No such object: gone\n--\n1"), "{text}");
     let output = run(&client(), &fake.host(), &["inspect", "-f", "{{.State.Pid}} {{slice .ID 0 6}} {{json .Config.Labels}}", "web"], "");
     assert_eq!(shown(&output), "7 c0ffee {\"a.b\":\"c\"}\n--\n--\n0");
 }

@@ -45,8 +45,14 @@ impl Obstacle {
             Obstacle::Unreachable(cause) => cause,
             Obstacle::Tls(cause) => format!("TLS: {cause}"),
         };
-        Error::Unreachable { host: origin.authority(), cause }
+        Error::Unreachable { host: origin.authority(), cause: plain(&cause) }
     }
+}
+
+/// A system error's text without its number, in lower case like all of ours.
+fn plain(cause: &str) -> String {
+    let text = cause.split(" (os error").next().unwrap_or(cause);
+    text.replace("Connection refused", "connection refused").replace("No route", "no route")
 }
 
 impl Connector {

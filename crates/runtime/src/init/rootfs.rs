@@ -31,12 +31,13 @@ pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
     // Nothing mounted from here on may travel back to the host.
     mount::set_attributes(CWD, c"/", 0, 0, MS_PRIVATE, true).map_err(failed("make the mounts private"))?;
     let about = |mount: &MountPlan| format!("mount {}", mount.target);
-    // What the host lends is cloned first: the container's own tree, which is
-    // attached somewhere in the host's for a moment, must neither hide a part
-    // of it nor be found in it.
+    // The root is made first, so that mount tables begin with it, but attached
+    // last: as long as it is somewhere in the host's tree it must neither hide
+    // a part of what the host lends nor be found in it.
+    let root = make_root(plan)?;
     let clones = plan.mounts.iter().map(|mount| clone_source(mount).map_err(|e| e.about(&about(mount))));
     let clones = clones.collect::<Failing<Vec<_>>>()?;
-    let top = mount_root(plan)?;
+    let top = attach_root(plan, root)?;
     let mut new = NewRoot { root: Root::new(top), proc: None, devpts: None };
     for (mount, clone) in plan.mounts.iter().zip(clones) {
         new.mount(mount, clone, hierarchies).map_err(|e| e.about(&about(mount)))?;
@@ -45,24 +46,33 @@ pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
     Ok(new)
 }
 
-/// Mounts the root file system over its own run directory, inside this mount
-/// namespace only.
-fn mount_root(plan: &Plan) -> Failing<OwnedFd> {
-    let place = Root::open_at(&plan.run_dir).map_err(failed("open the run directory"))?;
+/// Makes the root file system, attached nowhere yet; `None` where only the
+/// classic mount(2) can make it.
+fn make_root(plan: &Plan) -> Failing<Option<Detached>> {
     let what = "mount the root file system";
     match &plan.rootfs {
         Rootfs::Overlay { lower, upper, work, .. } => match overlay(lower, upper, work) {
-            Ok(detached) => detached.attach(place.as_fd()).map_err(failed(what)),
+            Ok(detached) => Ok(Some(detached)),
             // Linux 6.5 learned to take layers one by one.
-            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                classic_overlay(&plan.run_dir, lower, upper, work).map_err(failed(what))
-            }
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(None),
             Err(e) => Err(failed(what)(e)),
         },
         Rootfs::Directory { path, .. } => Detached::clone_of(CWD, path, true)
-            .and_then(|detached| detached.attach(place.as_fd()))
+            .map(Some)
             .map_err(failed(&format!("{what} {}", path.display()))),
     }
+}
+
+/// Attaches the root file system over its own run directory, inside this mount
+/// namespace only.
+fn attach_root(plan: &Plan, root: Option<Detached>) -> Failing<OwnedFd> {
+    let place = Root::open_at(&plan.run_dir).map_err(failed("open the run directory"))?;
+    match (root, &plan.rootfs) {
+        (Some(detached), _) => detached.attach(place.as_fd()),
+        (None, Rootfs::Overlay { lower, upper, work, .. }) => classic_overlay(&plan.run_dir, lower, upper, work),
+        (None, Rootfs::Directory { .. }) => Err(io::ErrorKind::NotFound.into()),
+    }
+    .map_err(failed("attach the root file system"))
 }
 
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> io::Result<Detached> {
