@@ -44,12 +44,16 @@ fn starts_a_daemon_by_itself() {
     for name in ["run", "lib", "out"] {
         std::fs::create_dir(dir.path().join(name)).expect("writable");
     }
-    let world = World { mounts: vec![bind("run", "/run"), bind("lib", "/var/lib")], ..World::default() };
+    let world =
+        World { mounts: vec![bind("run", "/run"), bind("lib", "/var/lib")], ..World::default() };
     let cage = budu_testkit::Cage::new(&world).expect("a cage");
     let run = |args: &[&str], log: &str| {
         let mut argv = vec![Backend::budu_binary().display().to_string()];
         argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-        let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), "/root".to_owned())];
+        let env = [
+            ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
+            ("HOME".to_owned(), "/root".to_owned()),
+        ];
         let log = dir.path().join("out").join(log);
         let pid = cage.spawn(&argv, &env, &log).expect("starts");
         let code = cage.wait_exit(pid, Duration::from_secs(30)).expect("ends");
@@ -85,8 +89,18 @@ fn several_daemons_on_one_machine() {
     let path = |name: &str| dir.join(name).display().to_string();
     let host = format!("unix://{}", path("s"));
     let argv = [
-        &Backend::budu_binary().display().to_string(), "daemon", "-H", &host, "--data-root", &path("data"),
-        "--exec-root", &path("exec"), "--bridge", "budu-two", "--bip", "10.89.0.1/24",
+        &Backend::budu_binary().display().to_string(),
+        "daemon",
+        "-H",
+        &host,
+        "--data-root",
+        &path("data"),
+        "--exec-root",
+        &path("exec"),
+        "--bridge",
+        "budu-two",
+        "--bip",
+        "10.89.0.1/24",
     ]
     .map(str::to_owned);
     let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
@@ -122,7 +136,8 @@ fn static_binary() {
     only_budu("this is about our own binary");
     let bytes = std::fs::read(Backend::budu_binary()).expect("it is built");
     let needle = b"/lib64/ld-linux";
-    let dynamic = bytes.windows(needle.len()).any(|window| window == needle) && has_interpreter(&bytes);
+    let dynamic =
+        bytes.windows(needle.len()).any(|window| window == needle) && has_interpreter(&bytes);
     assert!(!dynamic, "the binary asks for a dynamic loader");
 }
 

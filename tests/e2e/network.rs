@@ -30,9 +30,7 @@ pub fn tests(suite: &mut Suite) {
 /// A web server that says `word` on port 80.
 fn server(client: Client, stem: &str, word: &str, flags: &[&str]) -> String {
     let name = name(stem);
-    let script = format!(
-        "mkdir /www; echo {word} > /www/index.html; exec httpd -f -p 80 -h /www"
-    );
+    let script = format!("mkdir /www; echo {word} > /www/index.html; exec httpd -f -p 80 -h /www");
     let run = ["run", "-d", "--init", "--name", &name];
     shared::client(client).ok([&run[..], flags, &[BUSYBOX, "sh", "-c", &script]].concat());
     name
@@ -101,7 +99,8 @@ fn published_udp_port(client: Client) {
     let name = server(client, "udp", "unused", &["-p", &format!("{port}:53/udp")]);
     // busybox has no UDP server: we are the container's.
     let pid = inspect(&engine, &name)["State"]["Pid"].as_u64().expect("it runs");
-    let socket = in_network_of(pid, || UdpSocket::bind("0.0.0.0:53")).expect("entered").expect("bound");
+    let socket =
+        in_network_of(pid, || UdpSocket::bind("0.0.0.0:53")).expect("entered").expect("bound");
     socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
     let echo = std::thread::spawn(move || -> Result<()> {
         let mut question = [0; 64];
@@ -150,7 +149,12 @@ fn port_range(client: Client) {
     // Other tests may have taken numbers in between.
     let last = if last == first + 1 { last } else { first };
     let inner = 79 + last - first;
-    let name = server(client, "range", "hello-range", &["-p", &format!("{first}-{last}:79-{inner}"), "-p", &format!("{}:80", port())]);
+    let name = server(
+        client,
+        "range",
+        "hello-range",
+        &["-p", &format!("{first}-{last}:79-{inner}"), "-p", &format!("{}:80", port())],
+    );
     let ports = &inspect(&engine, &name)["NetworkSettings"]["Ports"];
     assert_eq!(ports["79/tcp"][0]["HostPort"], first.to_string(), "{ports}");
     engine.client(client).ok(["rm", "-f", &name]);
@@ -173,7 +177,11 @@ fn port_in_use(client: Client) {
     docker.ok(["start", &second]);
     docker.ok(["rm", "-f", &second]);
     // A port of a program that is no container.
-    let taken = engine.side().in_network(|| TcpListener::bind("0.0.0.0:0")).expect("entered").expect("bound");
+    let taken = engine
+        .side()
+        .in_network(|| TcpListener::bind("0.0.0.0:0"))
+        .expect("entered")
+        .expect("bound");
     let number = taken.local_addr().expect("bound").port();
     docker
         .run(["run", "--rm", "-p", &format!("{number}:80"), BUSYBOX, "true"])
@@ -195,7 +203,11 @@ fn ports_are_free_after_removal() {
 
 fn masquerade() {
     let engine = shared::engine();
-    let listener = engine.lan().in_network(|| TcpListener::bind("0.0.0.0:7777")).expect("entered").expect("bound");
+    let listener = engine
+        .lan()
+        .in_network(|| TcpListener::bind("0.0.0.0:7777"))
+        .expect("entered")
+        .expect("bound");
     let peer = std::thread::spawn(move || listener.accept().map(|(_, from)| from.ip().to_string()));
     let script = format!("nc -w 3 {NEIGHBOUR} 7777 < /dev/null");
     engine.client(Client::Docker).ok(["run", "--rm", BUSYBOX, "sh", "-c", &script]);
@@ -221,7 +233,11 @@ fn published_port_from_another_container() {
     let docker = engine.client(Client::Docker);
     for address in ["10.88.0.1", HOST] {
         let ask = ask(address, port);
-        assert_eq!(docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", &ask]), "hello-hairpin", "{address}");
+        assert_eq!(
+            docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", &ask]),
+            "hello-hairpin",
+            "{address}"
+        );
         // From the container itself as well.
         assert_eq!(docker.ok(["exec", &name, "sh", "-c", &ask]), "hello-hairpin", "{address}");
     }
@@ -230,8 +246,18 @@ fn published_port_from_another_container() {
 
 fn names_files(client: Client) {
     let docker = shared::client(client);
-    let flags = ["run", "--rm", "--dns", "192.0.2.53", "--dns-search", "example.test", "--dns-option", "ndots:2"];
-    let args = [&flags[..], &["--add-host", "other:192.0.2.7", "--hostname", "me", BUSYBOX]].concat();
+    let flags = [
+        "run",
+        "--rm",
+        "--dns",
+        "192.0.2.53",
+        "--dns-search",
+        "example.test",
+        "--dns-option",
+        "ndots:2",
+    ];
+    let args =
+        [&flags[..], &["--add-host", "other:192.0.2.7", "--hostname", "me", BUSYBOX]].concat();
     let resolv = docker.ok([&args[..], &["cat", "/etc/resolv.conf"]].concat());
     for line in ["nameserver 192.0.2.53", "search example.test", "options ndots:2"] {
         assert!(resolv.lines().any(|have| have == line), "{line} is not in {resolv}");
@@ -239,7 +265,10 @@ fn names_files(client: Client) {
     let hosts = docker.ok([&args[..], &["cat", "/etc/hosts"]].concat());
     assert!(hosts.contains("127.0.0.1\tlocalhost"), "{hosts}");
     assert!(hosts.contains("192.0.2.7\tother"), "{hosts}");
-    assert!(hosts.lines().any(|line| line.starts_with("10.88.0.") && line.ends_with("\tme")), "{hosts}");
+    assert!(
+        hosts.lines().any(|line| line.starts_with("10.88.0.") && line.ends_with("\tme")),
+        "{hosts}"
+    );
     // They can be written by the container and are its own.
     let script = "echo 192.0.2.8 added >> /etc/hosts && grep -c added /etc/hosts";
     assert_eq!(docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]), "1");

@@ -96,7 +96,9 @@ fn environment(client: Client) {
     let args = [&flags[..], &["--env-file", &file, BUSYBOX, "env"]].concat();
     let seen = docker.ok(args);
     let lines: Vec<&str> = seen.lines().collect();
-    for expected in ["A=1", "EMPTY=", "FROM_CLIENT=passed", "IN_FILE=some value", "QUOTED=\"q\"", "HOME=/root"] {
+    for expected in
+        ["A=1", "EMPTY=", "FROM_CLIENT=passed", "IN_FILE=some value", "QUOTED=\"q\"", "HOME=/root"]
+    {
         assert!(lines.contains(&expected), "{expected} is not in {seen}");
     }
     assert!(!seen.contains("ABSENT"), "{seen}");
@@ -208,7 +210,16 @@ fn removed_at_the_end(client: Client) {
 fn labels_and_restart_policy_are_stored(client: Client) {
     let (docker, name) = (shared::client(client), name("stored"));
     docker.ok([
-        "run", "-d", "--name", &name, "--label", "a=b", "-l", "flag", "--restart", "on-failure:3",
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--label",
+        "a=b",
+        "-l",
+        "flag",
+        "--restart",
+        "on-failure:3",
         CONFIGURED,
     ]);
     let state = inspect(&shared::engine(), &name);

@@ -70,7 +70,9 @@ fn links_in_the_image_do_not_lead_out() {
     let flags = ["run", "--rm", "-w", "/work/inner", "--tmpfs", "/scratch", "-v", &volume];
     let script = "echo x > /volume/x; echo x > /scratch/x; echo x >> /etc/hosts; true";
     // Whether such an image runs is the engine's choice; where the links lead is not.
-    let _ = shared::client(Client::Docker).run([&flags[..], &[LINKED, "sh", "-c", script]].concat()).expect("runs");
+    let _ = shared::client(Client::Docker)
+        .run([&flags[..], &[LINKED, "sh", "-c", script]].concat())
+        .expect("runs");
     for name in names {
         assert_eq!(std::fs::read_to_string(trap.join(name)).expect("there"), "untouched", "{name}");
     }
@@ -87,7 +89,16 @@ fn mount_targets_stay_inside() {
     let source = engine.path("mount-source");
     std::fs::create_dir_all(&source).expect("writable");
     let flag = format!("{}:/../../../../mnt/target", source.display());
-    let seen = docker.ok(["run", "--rm", "-v", &flag, BUSYBOX, "sh", "-c", "grep -c ' /mnt/target ' /proc/mounts"]);
+    let seen = docker.ok([
+        "run",
+        "--rm",
+        "-v",
+        &flag,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "grep -c ' /mnt/target ' /proc/mounts",
+    ]);
     assert_eq!(seen, "1");
     docker
         .run(["run", "--rm", "-v", &format!("{}:/", source.display()), BUSYBOX, "true"])

@@ -17,8 +17,7 @@ pub fn engine_for(name: &'static str, options: impl FnOnce() -> Options) -> Arc<
         Arc::clone(engines.entry(name).or_default())
     };
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    let start =
-        || Engine::start(options()).map(Arc::new).map_err(|error| format!("{error:#}"));
+    let start = || Engine::start(options()).map(Arc::new).map_err(|error| format!("{error:#}"));
     match slot.get_or_insert_with(start) {
         Ok(engine) => Arc::clone(engine),
         Err(error) => panic!("the engine for {name} did not start: {error}"),

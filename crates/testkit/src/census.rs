@@ -12,7 +12,7 @@ use crate::Cage;
 pub struct Census {
     /// Mount points.
     pub mounts: BTreeSet<String>,
-    /// Names of network links.
+    /// Network links: name, or kind where names are random, and which one of those with the same.
     pub links: BTreeSet<String>,
     /// Cgroup directories of containers.
     pub cgroups: BTreeSet<String>,
@@ -28,7 +28,7 @@ impl Census {
     /// Counts. `containers` are ids whose traces in `dirs` are of interest.
     pub fn take(cage: &Cage, dirs: &[&Path], containers: &[String]) -> Result<Census> {
         let links = cage.run("ip", &["-o", "link"])?;
-        let links = links.lines().filter_map(|line| line.split(": ").nth(1));
+        let links = links.lines().filter_map(|line| line.split(": ").nth(1)).map(link);
         let rules = cage.run("nft", &["-s", "list", "ruleset"])?;
         let mut files = BTreeSet::new();
         for dir in dirs {
@@ -36,7 +36,7 @@ impl Census {
         }
         Ok(Census {
             mounts: cage.mount_points().into_iter().collect(),
-            links: links.map(|name| name.split('@').next().unwrap_or(name).to_owned()).collect(),
+            links: numbered(links),
             cgroups: cage.cgroups().iter().filter_map(|path| group(path)).collect(),
             processes: processes(cage),
             firewall: rules.lines().filter(|line| mentions_port(line)).map(str::to_owned).collect(),
@@ -72,18 +72,28 @@ fn group(path: &Path) -> Option<String> {
 }
 
 fn processes(cage: &Cage) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    for pid in cage.processes() {
+    let lines = cage.processes().into_iter().map(|pid| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        // A zombie has no command line; it waits for its parent's attention and holds nothing.
-        if line.is_empty() {
-            continue;
-        }
-        let names = (1..).map(|count| format!("{} #{count}", line.trim_end()));
-        found.extend(names.filter(|name| !found.contains(name)).take(1).collect::<Vec<_>>());
-    }
-    found
+        String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()
+    });
+    // A zombie has no command line; it waits for its parent's attention and holds nothing.
+    numbered(lines.filter(|line| !line.is_empty()))
+}
+
+/// Several of the same become `name #1`, `name #2`, …, so that a set of them can be compared.
+fn numbered(names: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let mut count = std::collections::BTreeMap::<String, u32>::new();
+    let number = |name: String| {
+        let number = count.entry(name.clone()).or_default();
+        *number += 1;
+        format!("{name} #{number}")
+    };
+    names.map(number).collect()
+}
+
+fn link(shown: &str) -> String {
+    let name = shown.split('@').next().unwrap_or(shown);
+    if name.starts_with("veth") { "veth".to_owned() } else { name.to_owned() }
 }
 
 fn mentions_port(line: &str) -> bool {

@@ -74,6 +74,14 @@ impl Backend {
         }
     }
 
+    /// How many networks the daemon keeps ready for containers to come.
+    pub(super) fn spare_networks(self) -> u32 {
+        match self {
+            Backend::Budu => 4,
+            Backend::Dockerd => 0,
+        }
+    }
+
     /// Name of the bridge that containers are attached to.
     pub fn bridge(self) -> &'static str {
         match self {
