@@ -22,6 +22,13 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// No network has this name. (User-defined networks are not built yet, so
+    /// none but the predefined ones exist.)
+    #[error("network {name} not found")]
+    NoSuchNetwork {
+        /// What was asked for.
+        name: String,
+    },
     /// No exec instance has this id.
     #[error("No such exec instance: {id}")]
     NoSuchExec {
@@ -146,7 +153,7 @@ impl Error {
 impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Error::NoSuchContainer { .. } | Error::NoSuchExec { .. } => ErrorClass::NotFound,
+            Error::NoSuchContainer { .. } | Error::NoSuchNetwork { .. } | Error::NoSuchExec { .. } => ErrorClass::NotFound,
             Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Command { .. } => ErrorClass::InvalidArgument,
             Error::NameInUse { .. } | Error::Conflict { .. } => ErrorClass::Conflict,
             Error::NotModified { .. } => ErrorClass::NotModified,

@@ -37,7 +37,10 @@ pub(crate) async fn list(call: Call) -> Reply {
     let mut rows: Vec<ImageSummary> = store
         .list()?
         .iter()
-        .filter_map(|image| wish.names(image).map(|names| row(image, names, call.version, &users)))
+        .filter_map(|image| {
+            let names = wish.names(image)?;
+            Some(row(image, names, wish.digests(image), call.version, &users))
+        })
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.created));
     ok(&rows)
@@ -76,14 +79,30 @@ impl Wish<'_> {
             image.tags.iter().filter(|t| patterns.is_empty() || fits(t)).map(Reference::familiar).collect();
         (wanted && (patterns.is_empty() || !names.is_empty())).then_some(names)
     }
+
+    /// The `repository@digest` names to show it with.
+    fn digests(&self, image: &Image) -> Vec<String> {
+        let patterns = self.filters.values("reference");
+        let fits = |digest: &&String| {
+            let repository = digest.split('@').next().unwrap_or_default();
+            patterns.is_empty() || patterns.iter().any(|p| glob(p, digest) || glob(p, repository))
+        };
+        image.digests.iter().filter(fits).cloned().collect()
+    }
 }
 
-fn row(image: &Image, names: Vec<String>, version: ApiVersion, users: &HashMap<String, i64>) -> ImageSummary {
+fn row(
+    image: &Image,
+    names: Vec<String>,
+    digests: Vec<String>,
+    version: ApiVersion,
+    users: &HashMap<String, i64>,
+) -> ImageSummary {
     let size = i64::try_from(image.size).unwrap_or(i64::MAX);
     let id = image.id.to_string();
     let labels = &image.config.config.labels;
     let mut repo_tags = names;
-    let mut repo_digests = image.digests.clone();
+    let mut repo_digests = digests;
     if version < ApiVersion::new(43) {
         if repo_tags.is_empty() {
             repo_tags.push("<none>:<none>".to_owned());

@@ -28,6 +28,10 @@ pub(crate) fn validate(
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
+    let parent = host.resources.cgroup_parent.trim_matches('/');
+    if !parent.is_empty() && budu_sys::cgroup::CgroupPath::parse(parent).is_err() {
+        return Err(Error::invalid(format!("invalid cgroup parent: {}", host.resources.cgroup_parent)));
+    }
     security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     super::spec::capabilities(host)?;
     groups(host)?;
@@ -152,11 +156,11 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
         return Err(Error::unsupported("joining another container's network namespace"));
     }
     if !matches!(mode, "" | "default" | "bridge" | "host" | "none") {
-        return Err(Error::unsupported(format!("user-defined networks ({mode})")));
+        return Err(Error::NoSuchNetwork { name: mode.to_owned() });
     }
     let predefined = ["default", "bridge", "host", "none"];
     if let Some(name) = wish.networking_config.endpoints_config.keys().find(|n| !predefined.contains(&n.as_str())) {
-        return Err(Error::unsupported(format!("user-defined networks ({name})")));
+        return Err(Error::NoSuchNetwork { name: name.clone() });
     }
     if mode == "host" && host.sysctls.iter().flatten().any(|(key, _)| key.starts_with("net.")) {
         let key = host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
@@ -304,6 +308,7 @@ mod tests {
             (r#"{"HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#, "can't create 'AutoRemove' container with restart policy"),
             (r#"{"HostConfig":{"RestartPolicy":{"Name":"x"}}}"#, "invalid restart policy: unknown policy 'x'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
             (r#"{"HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}"#, "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
+            (r#"{"HostConfig":{"CgroupParent":"/../x"}}"#, "invalid cgroup parent: /../x"),
             (r#"{"HostConfig":{"SecurityOpt":["x"]}}"#, "invalid --security-opt 1: \"x\""),
             (r#"{"HostConfig":{"CapAdd":["FLY"]}}"#, "invalid CapAdd: unknown capability: \"CAP_FLY\""),
             (r#"{"HostConfig":{"Sysctls":{"kernel.panic":"1"}}}"#, "sysctl \"kernel.panic\" is not in a separate kernel namespace"),
@@ -319,7 +324,6 @@ mod tests {
     fn missing_features_are_named() {
         for (json, feature) in [
             (r#"{"Volumes":{"/data":{}}}"#, "anonymous volumes"),
-            (r#"{"HostConfig":{"NetworkMode":"mynet"}}"#, "user-defined networks (mynet)"),
             (r#"{"HostConfig":{"NetworkMode":"container:x"}}"#, "joining another container's network namespace"),
             (r#"{"HostConfig":{"Binds":["vol:/x"]}}"#, "named volumes (vol)"),
             (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, "health checks"),
