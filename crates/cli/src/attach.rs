@@ -41,9 +41,7 @@ pub(crate) async fn carry(hijacked: Hijacked, streams: Streams) -> Result<Ended,
     let (reader, mut writer) = tokio::io::split(hijacked.stream);
     let show = stdout || stderr;
     let output = show_output(reader, hijacked.early, tty);
-    let input = async {
-        if stdin { send_input(&mut writer, keys).await } else { Ok(Ended::Finished) }
-    };
+    let input = async { if stdin { send_input(&mut writer, keys).await } else { Ok(Ended::Finished) } };
     tokio::pin!(output, input);
     tokio::select! {
         done = &mut output, if show => done.map(|()| Ended::Finished),
@@ -218,7 +216,11 @@ mod tests {
             let (mut out, mut err) = (Vec::new(), Vec::new());
             for piece in wire.chunks(size) {
                 let mut show = |to, bytes: &[u8]| {
-                    if to == Output::Stdout { out.extend_from_slice(bytes) } else { err.extend_from_slice(bytes) }
+                    if to == Output::Stdout {
+                        out.extend_from_slice(bytes)
+                    } else {
+                        err.extend_from_slice(bytes)
+                    }
                     Ok(())
                 };
                 demux.take(piece, &mut show).unwrap();

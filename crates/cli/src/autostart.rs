@@ -27,7 +27,8 @@ const LAST_CHANCE: Duration = Duration::from_millis(300);
 
 /// Starts the daemon, waits until it listens and connects.
 pub(crate) async fn start_daemon(host: &Host) -> Result<Stream, Error> {
-    let fail = |what: &str, error: &dyn std::fmt::Display| Error::new(format_args!("start the daemon: {what}: {error}"));
+    let fail =
+        |what: &str, error: &dyn std::fmt::Display| Error::new(format_args!("start the daemon: {what}: {error}"));
     let mut log = open_log().map_err(|error| fail(LOG, &error))?;
     let begin = log.seek(SeekFrom::End(0)).unwrap_or_default();
     let (ready, report) = pipe_with(PipeFlags::empty()).map_err(|error| fail("pipe", &error))?;

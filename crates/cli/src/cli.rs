@@ -98,7 +98,9 @@ impl Cli {
     }
 
     fn new(program: &'static str, global: Global) -> Result<Cli, Error> {
-        if !["debug", "info", "warn", "error", "fatal", "panic", "trace", "warning"].contains(&global.log_level.as_str()) {
+        if !["debug", "info", "warn", "error", "fatal", "panic", "trace", "warning"]
+            .contains(&global.log_level.as_str())
+        {
             return Err(Error::new(format_args!("Unable to parse logging level: {}", global.log_level)));
         }
         if global.tls || global.tlsverify {

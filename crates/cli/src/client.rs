@@ -252,7 +252,8 @@ impl Client {
         let uri = format!("/v{}{}", self.version.get(), call.path);
         let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = uri.parse().map_err(|error| Error::new(format_args!("invalid request path {uri:?}: {error}")))?;
+        *request.uri_mut() =
+            uri.parse().map_err(|error| Error::new(format_args!("invalid request path {uri:?}: {error}")))?;
         let headers = request.headers_mut();
         *headers = self.headers.clone();
         if call.body.is_some() {
@@ -263,7 +264,8 @@ impl Client {
             headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
         }
         if let Some((name, value)) = &call.header {
-            let value = HeaderValue::from_str(value).map_err(|error| Error::new(format_args!("header {name}: {error}")))?;
+            let value =
+                HeaderValue::from_str(value).map_err(|error| Error::new(format_args!("header {name}: {error}")))?;
             headers.insert(*name, value);
         }
         Ok(request)

@@ -106,9 +106,10 @@ impl Config {
             eprintln!("budu: credential helpers are not implemented yet; only \"auths\" of config.json is used");
         }
         let key = if registry == "docker.io" { HUB } else { registry };
-        let found = self.auths.get(key).or_else(|| {
-            self.auths.iter().find(|(name, _)| host_of(name) == registry).map(|(_, auth)| auth)
-        })?;
+        let found = self
+            .auths
+            .get(key)
+            .or_else(|| self.auths.iter().find(|(name, _)| host_of(name) == registry).map(|(_, auth)| auth))?;
         let mut auth = AuthConfig {
             username: found.username.clone(),
             password: found.password.clone(),
@@ -139,7 +140,8 @@ mod tests {
 
     #[test]
     fn proxies_come_from_the_configuration_unless_given() {
-        let config: Config = serde_json::from_str(r#"{"proxies":{"default":{"httpProxy":"http://p:1","noProxy":"x"}}}"#).unwrap();
+        let config: Config =
+            serde_json::from_str(r#"{"proxies":{"default":{"httpProxy":"http://p:1","noProxy":"x"}}}"#).unwrap();
         let env = config.proxy_environment("unix:///x", &["NO_PROXY=mine".into()]);
         assert_eq!(env, ["HTTP_PROXY=http://p:1", "http_proxy=http://p:1", "no_proxy=x"]);
         assert!(Config::default().proxy_environment("unix:///x", &[]).is_empty());

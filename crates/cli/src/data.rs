@@ -142,7 +142,8 @@ impl Serialize for Data {
                 map.end()
             }
             Data::Row(members) => {
-                let mut sorted: Vec<_> = members.iter().filter(|(_, value)| !matches!(value, Data::Lookup(_))).collect();
+                let mut sorted: Vec<_> =
+                    members.iter().filter(|(_, value)| !matches!(value, Data::Lookup(_))).collect();
                 sorted.sort_by(|a, b| a.0.cmp(&b.0));
                 serializer.collect_map(sorted.into_iter().map(|(key, value)| (key, value)))
             }

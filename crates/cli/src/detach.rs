@@ -23,7 +23,8 @@ pub(crate) enum Typed {
 
 /// Parses `a,ctrl-x,…` into bytes.
 pub(crate) fn parse(text: &str) -> Result<Vec<u8>, Error> {
-    let unknown = |key: &str| Error::new(format_args!("invalid detach keys ({text}) provided: Unknown character: '{key}'"));
+    let unknown =
+        |key: &str| Error::new(format_args!("invalid detach keys ({text}) provided: Unknown character: '{key}'"));
     text.split(',')
         .map(|key| match (key.strip_prefix("ctrl-"), key.as_bytes()) {
             (Some(letter), _) => match letter.as_bytes() {

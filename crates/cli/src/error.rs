@@ -20,7 +20,9 @@ pub(crate) enum Error {
         host: String,
     },
     /// The socket is there but the user may not use it.
-    #[error("permission denied while trying to connect to the Docker daemon socket at {host}: add the user to the socket's group or run as root")]
+    #[error(
+        "permission denied while trying to connect to the Docker daemon socket at {host}: add the user to the socket's group or run as root"
+    )]
     Denied {
         /// The address as a URL.
         host: String,

@@ -153,8 +153,9 @@ pub(crate) fn check_arity(arity: Arity, given: usize, subject: Subject<'_>) -> R
     };
     let Subject { name, usage } = subject;
     let program = name.split(' ').next().unwrap_or_default();
-    let text =
-        format!("{program}: '{name}' {complaint}\n\nUsage:  {name} {usage}\n\n{lead} '{name} --help' for more information");
+    let text = format!(
+        "{program}: '{name}' {complaint}\n\nUsage:  {name} {usage}\n\n{lead} '{name} --help' for more information"
+    );
     Err(Error::Usage { text, code: 1 })
 }
 

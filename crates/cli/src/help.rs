@@ -23,7 +23,8 @@ fn width() -> usize {
 
 /// Renders the option lines, sorted, wrapped to `width` columns.
 pub(crate) fn options(command: &clap::Command, width: usize) -> String {
-    let mut shown: Vec<&Arg> = command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set()).collect();
+    let mut shown: Vec<&Arg> =
+        command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set()).collect();
     shown.sort_by_key(|arg| arg.get_long());
     let heads: Vec<String> = shown.iter().map(|arg| head(arg)).collect();
     let column = heads.iter().map(|head| head.chars().count()).max().unwrap_or_default() + 3;
@@ -61,7 +62,8 @@ fn body(arg: &Arg) -> String {
     let mut body = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let defaults = arg.get_default_values();
     if let Some(default) = defaults.first().and_then(|default| default.to_str()) {
-        let textual = arg.get_value_names().is_some_and(|names| names.first().is_some_and(|name| name.as_str() == "string"));
+        let textual =
+            arg.get_value_names().is_some_and(|names| names.first().is_some_and(|name| name.as_str() == "string"));
         if textual {
             let _ = write!(body, " (default {default:?})");
         } else if default != "false" {

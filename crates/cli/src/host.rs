@@ -57,9 +57,9 @@ impl Host {
             }
             Some(_) => Err(Error::new(format_args!("invalid bind address format: {text}"))),
             None if text.is_empty() => Ok(Host::Unix(DOCKER_SOCKET.into())),
-            None if text.starts_with('/') => Err(Error::new(format_args!(
-                "unable to parse docker host `{text}`: did you mean unix://{text}?"
-            ))),
+            None if text.starts_with('/') => {
+                Err(Error::new(format_args!("unable to parse docker host `{text}`: did you mean unix://{text}?")))
+            }
             None => Ok(Host::Tcp(with_port(text))),
         }
     }
@@ -147,7 +147,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let meta = directory.path().join("contexts/meta").join(hex(&Sha256::digest(b"far")));
         std::fs::create_dir_all(&meta).unwrap();
-        std::fs::write(meta.join("meta.json"), r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#).unwrap();
+        std::fs::write(meta.join("meta.json"), r#"{"Name":"far","Endpoints":{"docker":{"Host":"tcp://far:1"}}}"#)
+            .unwrap();
         let config = Config::load(directory.path()).unwrap();
         let choice = choose(None, Some("far"), &config).unwrap();
         assert_eq!((choice.host, choice.by_default), (Host::Tcp("far:1".to_owned()), false));

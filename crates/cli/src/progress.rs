@@ -122,7 +122,8 @@ pub(crate) async fn follow<W: Write>(streaming: &mut Streaming, progress: &mut P
     let mut values = JsonStream::default();
     while let Some(piece) = streaming.next().await? {
         values.take(&piece, &mut |json| {
-            let message = serde_json::from_slice(json).map_err(|error| Error::Transport { reason: error.to_string() })?;
+            let message =
+                serde_json::from_slice(json).map_err(|error| Error::Transport { reason: error.to_string() })?;
             progress.show(&message)
         })?;
     }
@@ -137,11 +138,16 @@ pub(crate) struct JsonStream {
 
 impl JsonStream {
     /// Takes bytes and hands out each value that is complete.
-    pub(crate) fn take(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        each: &mut impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.pending.extend_from_slice(bytes);
         let mut done = 0;
         loop {
-            let mut values = serde_json::Deserializer::from_slice(&self.pending[done..]).into_iter::<serde::de::IgnoredAny>();
+            let mut values =
+                serde_json::Deserializer::from_slice(&self.pending[done..]).into_iter::<serde::de::IgnoredAny>();
             match values.next() {
                 Some(Ok(_)) => {
                     let end = done + values.byte_offset();
@@ -186,12 +192,15 @@ mod tests {
             text,
             "\n\x1b[1A\x1b[2K\rlatest: Pulling from x\r\x1b[1B\n\x1b[1A\x1b[2K\rabc: Downloading       5B/10B\r\x1b[1B\x1b[1A\x1b[2K\rabc: Pull complete\r\x1b[1BStatus: done\n"
         );
-        assert!(render(Some(120), PULL).contains("[=========================>                         ]        5B/10B"));
+        assert!(
+            render(Some(120), PULL).contains("[=========================>                         ]        5B/10B")
+        );
     }
 
     #[test]
     fn errors_in_the_stream_are_errors() {
-        let message = serde_json::from_str(r#"{"errorDetail":{"message":"no such thing"},"error":"no such thing"}"#).unwrap();
+        let message =
+            serde_json::from_str(r#"{"errorDetail":{"message":"no such thing"},"error":"no such thing"}"#).unwrap();
         let error = Progress::new(Vec::new(), None).show(&message).unwrap_err();
         assert_eq!(error.to_string(), "no such thing");
     }

@@ -179,8 +179,13 @@ mod tests {
 
     #[test]
     fn formats() {
-        let listing = Listing { table: "{{.ID}}\t{{.Name}}", quiet: "{{.ID}}", heads: &[("ID", "THE ID"), ("Name", "NAME")] };
-        let rows = [Data::Row(vec![("Name".into(), "web".into()), ("ID".into(), "1".into()), ("Label".into(), Data::Lookup(vec![("a".into(), "b".into())]))])];
+        let listing =
+            Listing { table: "{{.ID}}\t{{.Name}}", quiet: "{{.ID}}", heads: &[("ID", "THE ID"), ("Name", "NAME")] };
+        let rows = [Data::Row(vec![
+            ("Name".into(), "web".into()),
+            ("ID".into(), "1".into()),
+            ("Label".into(), Data::Lookup(vec![("a".into(), "b".into())])),
+        ])];
         let show = |format: &str, quiet| listing.render(&listing.format(format, quiet).unwrap(), &rows).unwrap();
         assert_eq!(show("", false), "THE ID    NAME\n1         web\n");
         assert_eq!(show("table {{.Name}}\\t{{.ID}}", false), "NAME      THE ID\nweb       1\n");

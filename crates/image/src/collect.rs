@@ -57,18 +57,10 @@ impl Inner {
         {
             let mut state = self.state();
             let reachable = state.reachable();
-            let layers: Vec<Digest> = state
-                .layers
-                .keys()
-                .filter(|chain_id| !reachable.layers.contains(chain_id))
-                .copied()
-                .collect();
-            let blobs: Vec<Digest> = state
-                .blobs
-                .iter()
-                .filter(|digest| !reachable.blobs.contains(digest))
-                .copied()
-                .collect();
+            let layers: Vec<Digest> =
+                state.layers.keys().filter(|chain_id| !reachable.layers.contains(chain_id)).copied().collect();
+            let blobs: Vec<Digest> =
+                state.blobs.iter().filter(|digest| !reachable.blobs.contains(digest)).copied().collect();
             if layers.is_empty() && blobs.is_empty() {
                 return Ok(());
             }

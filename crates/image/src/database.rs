@@ -27,10 +27,8 @@ pub(crate) struct Database {
 impl Database {
     /// Opens or creates the file. Fails when another process has it open.
     pub(crate) fn open(path: PathBuf) -> Result<Database, Error> {
-        let file = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|error| failed(&path, error))?;
+        let file =
+            redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| failed(&path, error))?;
         Ok(Database { file, path })
     }
 
@@ -68,13 +66,9 @@ impl Database {
                         (&mut images, record.target.digest.to_string(), Some(self.encode(record)?))
                     }
                     Change::DropImage(digest) => (&mut images, digest.to_string(), None),
-                    Change::PutName(name, digest) => {
-                        (&mut names, name.to_string(), Some(self.encode(digest)?))
-                    }
+                    Change::PutName(name, digest) => (&mut names, name.to_string(), Some(self.encode(digest)?)),
                     Change::DropName(name) => (&mut names, name.to_string(), None),
-                    Change::PutLayer(record) => {
-                        (&mut layers, record.chain_id.to_string(), Some(self.encode(record)?))
-                    }
+                    Change::PutLayer(record) => (&mut layers, record.chain_id.to_string(), Some(self.encode(record)?)),
                     Change::DropLayer(chain_id) => (&mut layers, chain_id.to_string(), None),
                 };
                 match value {
@@ -87,11 +81,7 @@ impl Database {
         transaction.commit().map_err(|error| failed(error.into()))
     }
 
-    fn each(
-        &self,
-        table: Table,
-        mut row: impl FnMut(&str, &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn each(&self, table: Table, mut row: impl FnMut(&str, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
         let failed = |error: redb::Error| failed(&self.path, error);
         let transaction = self.file.begin_read().map_err(|error| failed(error.into()))?;
         let table = match transaction.open_table(table) {

@@ -38,24 +38,16 @@ pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
 ///
 /// The same bytes must not be a manifest to one reader and an index to another, so a document
 /// that could be both, or that contradicts its announcement, is refused.
-pub(crate) fn parse(
-    digest: Digest,
-    bytes: &[u8],
-    announced: &str,
-) -> Result<(Document, String), Error> {
+pub(crate) fn parse(digest: Digest, bytes: &[u8], announced: &str) -> Result<(Document, String), Error> {
     let invalid = |what, detail: String| Error::Document { what, digest, detail };
-    let shape: Shape =
-        serde_json::from_slice(bytes).map_err(|error| invalid("manifest", error.to_string()))?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|error| invalid("manifest", error.to_string()))?;
     if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
         return Err(invalid("manifest", "it is both a manifest and an index".into()));
     }
     if shape.schema_version != Some(2)
         || matches!(announced, media_type::DOCKER_SCHEMA1 | media_type::DOCKER_SCHEMA1_SIGNED)
     {
-        return Err(invalid(
-            "manifest",
-            "its schema version is not 2; older schemas are no longer supported".into(),
-        ));
+        return Err(invalid("manifest", "its schema version is not 2; older schemas are no longer supported".into()));
     }
     let is_index = shape.manifests.is_some();
     let what = if is_index { "index" } else { "manifest" };
@@ -88,14 +80,9 @@ pub(crate) fn parse(
 }
 
 /// Reads the configuration of `manifest`, checking that the two agree on the number of layers.
-pub(crate) fn parse_config(
-    digest: Digest,
-    bytes: &[u8],
-    layers: usize,
-) -> Result<ImageConfig, Error> {
+pub(crate) fn parse_config(digest: Digest, bytes: &[u8], layers: usize) -> Result<ImageConfig, Error> {
     let invalid = |detail: String| Error::Document { what: "configuration", digest, detail };
-    let config: ImageConfig =
-        serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
+    let config: ImageConfig = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
     let diff_ids = config.rootfs.diff_ids.len();
     if diff_ids != layers {
         return Err(invalid(format!("it names {diff_ids} layers, the manifest {layers}")));
@@ -128,8 +115,7 @@ mod tests {
 
     #[test]
     fn one_reading_only() {
-        let config =
-            format!(r#"{{"mediaType":"c","digest":"sha256:{}","size":1}}"#, "a".repeat(64));
+        let config = format!(r#"{{"mediaType":"c","digest":"sha256:{}","size":1}}"#, "a".repeat(64));
         let manifest = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#);
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         let both = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":[]}}"#);
@@ -141,12 +127,8 @@ mod tests {
         assert!(check(&both, media_type::OCI_INDEX).is_err());
         assert!(check(&manifest, media_type::OCI_INDEX).is_err());
         assert!(check(index, media_type::OCI_MANIFEST).is_err());
-        assert!(
-            check(r#"{"schemaVersion":1,"fsLayers":[]}"#, "").expect_err("old").contains("schema")
-        );
-        for nonsense in
-            ["", "null", "[]", "{}", "{\"schemaVersion\":2}", "\u{0}", &"[".repeat(100_000)]
-        {
+        assert!(check(r#"{"schemaVersion":1,"fsLayers":[]}"#, "").expect_err("old").contains("schema"));
+        for nonsense in ["", "null", "[]", "{}", "{\"schemaVersion\":2}", "\u{0}", &"[".repeat(100_000)] {
             assert!(check(nonsense, "").is_err());
         }
     }

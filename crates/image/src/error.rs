@@ -72,9 +72,7 @@ pub enum Error {
         detail: String,
     },
     /// The registry refuses access, or hides that the repository does not exist.
-    #[error(
-        "pull access denied for {name}, repository does not exist or may require 'docker login': {detail}"
-    )]
+    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {detail}")]
     Denied {
         /// The familiar repository.
         name: String,
@@ -128,9 +126,7 @@ pub enum Error {
         detail: String,
     },
     /// The index has nothing for the platform.
-    #[error(
-        "no matching manifest for {platform} in the manifest list entries of {reference}: it has {available}"
-    )]
+    #[error("no matching manifest for {platform} in the manifest list entries of {reference}: it has {available}")]
     NoPlatform {
         /// The platform looked for.
         platform: String,

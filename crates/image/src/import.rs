@@ -31,10 +31,7 @@ impl Store {
         let layer = digest_of(&archive);
         let mut config = config;
         config.rootfs = RootFs { kind: "layers".into(), diff_ids: vec![layer] };
-        let encode = |error: serde_json::Error| Error::Protocol {
-            host: "built-in".into(),
-            detail: error.to_string(),
-        };
+        let encode = |error: serde_json::Error| Error::Protocol { host: "built-in".into(), detail: error.to_string() };
         let config_bytes = serde_json::to_vec(&config).map_err(encode)?;
         let blob = Descriptor::new(media_type::OCI_LAYER, layer, archive.len() as u64);
         let config_digest = digest_of(&config_bytes);
@@ -42,11 +39,7 @@ impl Store {
             schema_version: 2,
             media_type: Some(media_type::OCI_MANIFEST.into()),
             artifact_type: None,
-            config: Descriptor::new(
-                media_type::OCI_CONFIG,
-                config_digest,
-                config_bytes.len() as u64,
-            ),
+            config: Descriptor::new(media_type::OCI_CONFIG, config_digest, config_bytes.len() as u64),
             layers: vec![blob.clone()],
             subject: None,
             annotations: Default::default(),
@@ -85,8 +78,7 @@ impl Store {
             inner.add_image(&target, &variant, &config, name)?;
         }
         let state = inner.state();
-        let record =
-            state.images.get(&digest).ok_or(Error::NotFound { name: digest.to_string() })?;
+        let record = state.images.get(&digest).ok_or(Error::NotFound { name: digest.to_string() })?;
         view(&state, record, None)
     }
 }
@@ -112,8 +104,7 @@ fn archive(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
 
 fn header(bytes: &mut Vec<u8>, path: &str, mode: u32, size: usize, kind: u8) {
     let mut block = [0u8; 512];
-    let mut put =
-        |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
     // Built-in names are ours and short.
     put(0, &path[..path.len().min(100)]);
     put(100, &format!("{:07o}", mode & 0o7777));

@@ -82,11 +82,7 @@ enum Failed {
     Senseless(Error),
 }
 
-fn unpack_verified<R: BufRead>(
-    input: &mut R,
-    layer: &LayerUse,
-    temporary: &Temporary,
-) -> Result<Unpacked, Failed> {
+fn unpack_verified<R: BufRead>(input: &mut R, layer: &LayerUse, temporary: &Temporary) -> Result<Unpacked, Failed> {
     let digest = layer.blob.digest;
     let directory = temporary.path().join("layer/fs");
     let failed = |fault: Fault| match fault {
@@ -244,36 +240,24 @@ impl Inner {
     }
 
     /// Completes a layer from those below it (base first) and gives it its place. Blocks.
-    pub(crate) fn complete(
-        &self,
-        staged: Staged,
-        layer: &LayerUse,
-        below: &[Digest],
-    ) -> Result<(), Error> {
+    pub(crate) fn complete(&self, staged: Staged, layer: &LayerUse, below: &[Digest]) -> Result<(), Error> {
         let Staged { temporary, unpacked } = staged;
         let whole = temporary.path().join("layer");
         let directory = whole.join("fs");
-        let lower: Vec<PathBuf> =
-            below.iter().rev().map(|chain| self.layout.layer_fs(chain)).collect();
+        let lower: Vec<PathBuf> = below.iter().rev().map(|chain| self.layout.layer_fs(chain)).collect();
         let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
-        let copied =
-            finish(&directory, &unpacked.missing, &lower).map_err(|fault| match fault {
-                Fault::Write { path, source } if source.kind() == io::ErrorKind::StorageFull => {
-                    Error::NoSpace { path: directory.join(path.trim_start_matches('/')) }
-                }
-                other => Error::Layer { digest: layer.blob.digest, detail: other.to_string() },
-            })?;
-        let metadata = fs::symlink_metadata(&directory)
-            .map_err(|source| Error::io("read", &directory, source))?;
+        let copied = finish(&directory, &unpacked.missing, &lower).map_err(|fault| match fault {
+            Fault::Write { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+                Error::NoSpace { path: directory.join(path.trim_start_matches('/')) }
+            }
+            other => Error::Layer { digest: layer.blob.digest, detail: other.to_string() },
+        })?;
+        let metadata = fs::symlink_metadata(&directory).map_err(|source| Error::io("read", &directory, source))?;
         let record = LayerRecord {
             chain_id: layer.chain_id,
             size: unpacked.size + copied,
             opaque: unpacked.opaque,
-            root: RootAttributes {
-                mode: metadata.mode() & 0o7777,
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-            },
+            root: RootAttributes { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() },
         };
         let place = self.layout.layer(&layer.chain_id);
         let mut state = self.state();

@@ -32,9 +32,7 @@ impl Layout {
         // Overlay paths must not depend on the working directory.
         let root = fs::canonicalize(root).map_err(|source| Error::io("open", root, source))?;
         let layout = Layout { root };
-        for path in
-            [layout.blobs(), layout.layers(), layout.snapshots(), layout.ingest(), layout.trash()]
-        {
+        for path in [layout.blobs(), layout.layers(), layout.snapshots(), layout.ingest(), layout.trash()] {
             make(&path)?;
         }
         Ok(layout)
@@ -80,10 +78,7 @@ impl Layout {
     /// A fresh directory in `ingest`, removed with all it holds when dropped.
     pub(crate) fn temporary(&self) -> Result<Temporary, Error> {
         let path = self.ingest().join(unique());
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| Error::io("create", &path, source))?;
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|source| Error::io("create", &path, source))?;
         Ok(Temporary { path })
     }
 

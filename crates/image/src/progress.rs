@@ -96,8 +96,7 @@ impl Progress {
     pub fn bytes(&self) -> Option<(u64, u64)> {
         match self {
             Progress::Layer {
-                step:
-                    LayerStep::Downloading { current, total } | LayerStep::Extracting { current, total },
+                step: LayerStep::Downloading { current, total } | LayerStep::Extracting { current, total },
                 ..
             } => Some((*current, *total)),
             _ => None,

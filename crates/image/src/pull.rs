@@ -97,8 +97,7 @@ impl Pull {
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
         let served = self.client.manifest(&selector).await?;
-        let selected =
-            select::select(&self.client, &self.reference, served, self.platform.as_ref()).await?;
+        let selected = select::select(&self.client, &self.reference, served, self.platform.as_ref()).await?;
         let repository = self.reference.repository().to_owned();
         self.report.say(Progress::Pulling { tag: selector, repository }).await;
         let mut hold = Hold::new(&self.inner);
@@ -119,8 +118,7 @@ impl Pull {
         if newer {
             let inner = Arc::clone(&self.inner);
             let (selected, name) = (selected.clone(), self.name(&selected));
-            let commit =
-                move || commit(&inner, &selected, &variant, &config, &config_bytes, name, &hold);
+            let commit = move || commit(&inner, &selected, &variant, &config, &config_bytes, name, &hold);
             blocking(commit).await??;
         }
         self.report.say(Progress::Digest(selected.target.digest)).await;
@@ -147,10 +145,7 @@ impl Pull {
         };
         let config = parse_config(descriptor.digest, &bytes, selected.manifest.layers.len())?;
         if selected.manifest.layers.len() > MAX_LAYERS {
-            return Err(Error::TooDeep {
-                layers: selected.manifest.layers.len(),
-                limit: MAX_LAYERS,
-            });
+            return Err(Error::TooDeep { layers: selected.manifest.layers.len(), limit: MAX_LAYERS });
         }
         select::check_platform(&self.reference, &config.platform(), self.platform.as_ref())?;
         Ok((config, bytes))
@@ -159,8 +154,7 @@ impl Pull {
     fn is_up_to_date(&self, selected: &Selected, variant: &Variant) -> bool {
         let state = self.inner.state();
         let record = state.images.get(&selected.target.digest);
-        let known =
-            record.is_some_and(|record| !record.hidden && record.variants.contains(variant));
+        let known = record.is_some_and(|record| !record.hidden && record.variants.contains(variant));
         known && state.names.get(&self.name(selected)) == Some(&selected.target.digest)
     }
 
@@ -209,12 +203,7 @@ impl Pull {
         Ok(fetched)
     }
 
-    async fn complete(
-        &self,
-        staged: Staged,
-        layers: &[LayerUse],
-        index: usize,
-    ) -> Result<(), Error> {
+    async fn complete(&self, staged: Staged, layers: &[LayerUse], index: usize) -> Result<(), Error> {
         let inner = Arc::clone(&self.inner);
         let layer = layers[index].clone();
         let below: Vec<Digest> = layers[..index].iter().map(|layer| layer.chain_id).collect();
@@ -232,13 +221,9 @@ impl Pull {
 }
 
 /// Runs blocking work beside the asynchronous threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     // Fails only when the work panics or the runtime is going down.
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::Canceled { what: error.to_string() })
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Canceled { what: error.to_string() })
 }
 
 /// What the image will be: manifest, configuration and layers with their chain ids.
@@ -251,11 +236,7 @@ fn plan(selected: &Selected, config: &ImageConfig) -> Variant {
         config: selected.manifest.config.clone(),
         platform: selected.descriptor.platform.clone().unwrap_or_else(|| config.platform()),
         layers: layers
-            .map(|((blob, diff_id), chain_id)| LayerUse {
-                blob: blob.clone(),
-                diff_id: *diff_id,
-                chain_id,
-            })
+            .map(|((blob, diff_id), chain_id)| LayerUse { blob: blob.clone(), diff_id: *diff_id, chain_id })
             .collect(),
     }
 }
@@ -293,12 +274,7 @@ impl Inner {
     }
 }
 
-fn additions(
-    state: &State,
-    target: &budu_spec::image::Descriptor,
-    variant: &Variant,
-    name: Reference,
-) -> Vec<Change> {
+fn additions(state: &State, target: &budu_spec::image::Descriptor, variant: &Variant, name: Reference) -> Vec<Change> {
     let mut record = state.images.get(&target.digest).cloned().unwrap_or_else(|| ImageRecord {
         target: target.clone(),
         variants: Vec::new(),

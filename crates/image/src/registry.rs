@@ -59,11 +59,7 @@ impl RegistryAuth {
     /// The credentials if they are meant for `registry` and say anything.
     pub(crate) fn for_registry(&self, registry: &str) -> Option<Credentials> {
         if !self.serveraddress.is_empty() && !same_registry(&self.serveraddress, registry) {
-            tracing::warn!(
-                registry,
-                given_for = self.serveraddress,
-                "credentials of another registry ignored"
-            );
+            tracing::warn!(registry, given_for = self.serveraddress, "credentials of another registry ignored");
             return None;
         }
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -73,19 +69,12 @@ impl RegistryAuth {
                 .decode(&self.auth)
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
-                .and_then(|text| {
-                    text.split_once(':').map(|(user, pass)| (user.to_owned(), pass.to_owned()))
-                })
+                .and_then(|text| text.split_once(':').map(|(user, pass)| (user.to_owned(), pass.to_owned())))
                 .filter(|(username, _)| !username.is_empty()),
         };
-        let credentials = Credentials {
-            basic,
-            refresh_token: some(&self.identitytoken),
-            bearer: some(&self.registrytoken),
-        };
-        let any = credentials.basic.is_some()
-            || credentials.refresh_token.is_some()
-            || credentials.bearer.is_some();
+        let credentials =
+            Credentials { basic, refresh_token: some(&self.identitytoken), bearer: some(&self.registrytoken) };
+        let any = credentials.basic.is_some() || credentials.refresh_token.is_some() || credentials.bearer.is_some();
         any.then_some(credentials)
     }
 }
@@ -95,9 +84,7 @@ fn same_registry(address: &str, registry: &str) -> bool {
     let host = address.split_once("://").map_or(address, |(_, rest)| rest);
     let host = host.split('/').next().unwrap_or_default();
     let canonical = |host: &str| match host.to_ascii_lowercase().as_str() {
-        "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => {
-            "docker.io".to_owned()
-        }
+        "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => "docker.io".to_owned(),
         other => other.to_owned(),
     };
     canonical(host) == canonical(registry)
@@ -124,11 +111,7 @@ mod tests {
             ("https://index.docker.io/v1/", "a.example", false),
             ("a.example.evil", "a.example", false),
         ] {
-            assert_eq!(
-                auth(address).for_registry(registry).is_some(),
-                fits,
-                "{address} {registry}"
-            );
+            assert_eq!(auth(address).for_registry(registry).is_some(), fits, "{address} {registry}");
         }
         assert!(RegistryAuth::default().for_registry("x").is_none());
         let packed = RegistryAuth { auth: "dTpwOnE=".into(), ..RegistryAuth::default() };

@@ -57,9 +57,10 @@ impl Inner {
     /// Forgets images that were removed by force and whose last snapshot is gone.
     pub(crate) fn drop_unused_hidden(&self) -> Result<(), Error> {
         self.retract(|state| {
-            let unused = state.images.values().filter(|record| {
-                record.hidden && state.leased(&record.target.digest).next().is_none()
-            });
+            let unused = state
+                .images
+                .values()
+                .filter(|record| record.hidden && state.leased(&record.target.digest).next().is_none());
             Ok((unused.map(|record| Change::DropImage(record.target.digest)).collect(), ()))
         })
     }
@@ -111,9 +112,8 @@ fn by_id(state: &State, image: &Digest, wish: &Wish) -> Result<Plan, Error> {
     let names: Vec<&Reference> = state.names_of(image).collect();
     if !wish.force {
         if names.len() > 1 {
-            let reason = format!(
-                "unable to delete {id} (must be forced) - image is referenced in multiple repositories"
-            );
+            let reason =
+                format!("unable to delete {id} (must be forced) - image is referenced in multiple repositories");
             return Err(Error::Conflict { reason });
         }
         if let Some(container) = users.first() {

@@ -38,12 +38,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::prepare`], and [`Error::NoPlatform`] when that platform was not pulled.
-    pub fn prepare_for(
-        &self,
-        container: &str,
-        image: &ImageId,
-        platform: Option<&Platform>,
-    ) -> Result<RootFs, Error> {
+    pub fn prepare_for(&self, container: &str, image: &ImageId, platform: Option<&Platform>) -> Result<RootFs, Error> {
         check_name(container)?;
         let directory = self.inner.layout.snapshots().join(container);
         let (lease, rootfs, attributes) = {
@@ -81,10 +76,7 @@ impl Store {
         check_name(container)?;
         let directory = self.inner.layout.snapshots().join(container);
         let state = self.inner.state();
-        let lease = state
-            .leases
-            .get(container)
-            .ok_or_else(|| Error::NoSnapshot { container: container.to_owned() })?;
+        let lease = state.leases.get(container).ok_or_else(|| Error::NoSnapshot { container: container.to_owned() })?;
         Ok(self.inner.directories(&state, lease, &directory)?.0)
     }
 
@@ -99,9 +91,7 @@ impl Store {
         let orphan = {
             let mut state = inner.state();
             let lease = state.leases.remove(container);
-            lease.is_some_and(|lease| {
-                state.images.get(&lease.image).is_some_and(|record| record.hidden)
-            })
+            lease.is_some_and(|lease| state.images.get(&lease.image).is_some_and(|record| record.hidden))
         };
         if let Some(path) = gone {
             inner.sweeper.sweep(path);
@@ -132,15 +122,12 @@ impl Store {
         let upper = self.rootfs(container)?.upper;
         let below: u64 = {
             let state = self.inner.state();
-            let lease = state
-                .leases
-                .get(container)
-                .ok_or_else(|| Error::NoSnapshot { container: container.to_owned() })?;
+            let lease =
+                state.leases.get(container).ok_or_else(|| Error::NoSnapshot { container: container.to_owned() })?;
             let variant = variant(&state, lease);
             variant.map_or(0, |variant| {
-                let size = |layer: &crate::state::LayerUse| {
-                    state.layers.get(&layer.chain_id).map_or(0, |layer| layer.size)
-                };
+                let size =
+                    |layer: &crate::state::LayerUse| state.layers.get(&layer.chain_id).map_or(0, |layer| layer.size);
                 variant.layers.iter().map(size).sum()
             })
         };
@@ -151,21 +138,13 @@ impl Store {
 
 impl Inner {
     /// The directories a lease gives, topmost layer first, and the attributes of the new root.
-    fn directories(
-        &self,
-        state: &State,
-        lease: &Lease,
-        directory: &Path,
-    ) -> Result<(RootFs, RootAttributes), Error> {
-        let variant = variant(state, lease)
-            .ok_or_else(|| Error::NotFound { name: lease.image.to_string() })?;
+    fn directories(&self, state: &State, lease: &Lease, directory: &Path) -> Result<(RootFs, RootAttributes), Error> {
+        let variant = variant(state, lease).ok_or_else(|| Error::NotFound { name: lease.image.to_string() })?;
         let mut lower = Vec::with_capacity(variant.layers.len());
         let mut attributes = None;
         for layer in variant.layers.iter().rev() {
-            let record = state
-                .layers
-                .get(&layer.chain_id)
-                .ok_or_else(|| Error::NotFound { name: lease.image.to_string() })?;
+            let record =
+                state.layers.get(&layer.chain_id).ok_or_else(|| Error::NotFound { name: lease.image.to_string() })?;
             lower.push(self.layout.layer_fs(&layer.chain_id));
             attributes.get_or_insert(record.root);
             if record.opaque {
@@ -275,8 +254,7 @@ fn tree_size(directory: &Path) -> Result<u64, Error> {
     let failed = |source: rustix::io::Errno| Error::io("read", directory, source);
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let mut total = 0;
-    let mut open =
-        vec![openat(CWD, directory, flags, Mode::empty()).and_then(Dir::new).map_err(failed)?];
+    let mut open = vec![openat(CWD, directory, flags, Mode::empty()).and_then(Dir::new).map_err(failed)?];
     while let Some(current) = open.last_mut() {
         let entry = match current.next() {
             None => {

@@ -159,10 +159,7 @@ impl State {
     }
 
     pub(crate) fn leased(&self, image: &Digest) -> impl Iterator<Item = &str> {
-        self.leases
-            .iter()
-            .filter(move |(_, lease)| lease.image == *image)
-            .map(|(container, _)| container.as_str())
+        self.leases.iter().filter(move |(_, lease)| lease.image == *image).map(|(container, _)| container.as_str())
     }
 
     pub(crate) fn names_of(&self, image: &Digest) -> impl Iterator<Item = &Reference> {

@@ -80,10 +80,7 @@ impl Inner {
 
     /// Plans an addition and makes it known: on disk first, so that nothing is promised that
     /// can be lost.
-    pub(crate) fn publish(
-        &self,
-        plan: impl FnOnce(&State) -> Result<Vec<Change>, Error>,
-    ) -> Result<(), Error> {
+    pub(crate) fn publish(&self, plan: impl FnOnce(&State) -> Result<Vec<Change>, Error>) -> Result<(), Error> {
         let _writer = self.writer();
         let changes = plan(&self.state())?;
         self.database.commit(&changes)?;
@@ -93,10 +90,7 @@ impl Inner {
 
     /// Plans a removal and makes it known: in memory in the same breath as it is planned, so
     /// that nobody starts to use what goes; on disk afterwards.
-    pub(crate) fn retract<T>(
-        &self,
-        plan: impl FnOnce(&State) -> Result<(Vec<Change>, T), Error>,
-    ) -> Result<T, Error> {
+    pub(crate) fn retract<T>(&self, plan: impl FnOnce(&State) -> Result<(Vec<Change>, T), Error>) -> Result<T, Error> {
         let _writer = self.writer();
         let (changes, outcome, undo) = {
             let mut state = self.state();
@@ -179,9 +173,7 @@ impl Store {
     /// [`Error::NotFound`] without the image, [`Error::Conflict`] when `target` has a digest.
     pub fn tag(&self, image: &ImageId, target: &Reference) -> Result<(), Error> {
         if target.digest().is_some() {
-            return Err(Error::Conflict {
-                reason: "cannot create a tag when referring to a digest".into(),
-            });
+            return Err(Error::Conflict { reason: "cannot create a tag when referring to a digest".into() });
         }
         let name = target.clone().with_default_tag();
         self.inner.publish(|state| {
@@ -205,12 +197,10 @@ pub(crate) struct Found {
 pub(crate) fn find(state: &State, name: &str) -> Result<Found, Error> {
     let bare = name.strip_prefix("sha256:").unwrap_or(name);
     if let Ok(digest) = Digest::from_hex(bare) {
-        let image =
-            by_digest(state, &digest).ok_or_else(|| Error::NotFound { name: name.to_owned() })?;
+        let image = by_digest(state, &digest).ok_or_else(|| Error::NotFound { name: name.to_owned() })?;
         return Ok(Found { image, name: None });
     }
-    let prefix =
-        bare.len() >= 4 && bare.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let prefix = bare.len() >= 4 && bare.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let reference = match Reference::parse(name) {
         Ok(reference) => reference.with_default_tag(),
         Err(_) if prefix => {
@@ -243,9 +233,7 @@ fn by_digest(state: &State, digest: &Digest) -> Option<Digest> {
         return Some(*digest);
     }
     let mut owners = state.images.values().filter(|record| {
-        let has = |variant: &Variant| {
-            variant.config.digest == *digest || variant.manifest.digest == *digest
-        };
+        let has = |variant: &Variant| variant.config.digest == *digest || variant.manifest.digest == *digest;
         !record.hidden && record.variants.iter().any(has)
     });
     match (owners.next(), owners.next()) {
@@ -257,13 +245,10 @@ fn by_digest(state: &State, digest: &Digest) -> Option<Digest> {
 fn by_prefix(state: &State, prefix: &str) -> Result<Option<Found>, Error> {
     let fits = |digest: &Digest| digest.hex().starts_with(prefix);
     let shown = || state.images.values().filter(|record| !record.hidden);
-    let targets: BTreeSet<Digest> =
-        shown().map(|record| record.target.digest).filter(|digest| fits(digest)).collect();
+    let targets: BTreeSet<Digest> = shown().map(|record| record.target.digest).filter(|digest| fits(digest)).collect();
     // Ids of older engines are configuration digests; they only count when no id fits.
     let configs = || {
-        let fitting = |record: &&ImageRecord| {
-            record.variants.iter().any(|variant| fits(&variant.config.digest))
-        };
+        let fitting = |record: &&ImageRecord| record.variants.iter().any(|variant| fits(&variant.config.digest));
         shown().filter(fitting).map(|record| record.target.digest).collect::<BTreeSet<_>>()
     };
     let found = if targets.is_empty() { configs() } else { targets };
@@ -274,10 +259,7 @@ fn by_prefix(state: &State, prefix: &str) -> Result<Option<Found>, Error> {
 }
 
 /// The contents for a platform, or the preferred ones.
-pub(crate) fn choose_variant<'a>(
-    record: &'a ImageRecord,
-    platform: Option<&Platform>,
-) -> Result<&'a Variant, Error> {
+pub(crate) fn choose_variant<'a>(record: &'a ImageRecord, platform: Option<&Platform>) -> Result<&'a Variant, Error> {
     let variants = record.variants.iter();
     let chosen = match platform {
         None => record.variants.first(),
@@ -289,27 +271,17 @@ pub(crate) fn choose_variant<'a>(
     chosen.ok_or_else(|| Error::NoPlatform {
         platform: platform.map(Platform::to_string).unwrap_or_default(),
         reference: record.target.digest.to_string(),
-        available: record
-            .variants
-            .iter()
-            .map(|v| v.platform.to_string())
-            .collect::<Vec<_>>()
-            .join(", "),
+        available: record.variants.iter().map(|v| v.platform.to_string()).collect::<Vec<_>>().join(", "),
     })
 }
 
 /// What callers see of a record.
-pub(crate) fn view(
-    state: &State,
-    record: &ImageRecord,
-    platform: Option<&Platform>,
-) -> Result<Image, Error> {
+pub(crate) fn view(state: &State, record: &ImageRecord, platform: Option<&Platform>) -> Result<Image, Error> {
     let variant = choose_variant(record, platform)?;
     let id = record.target.digest;
     let config = state.configs.get(&variant.config.digest).cloned().unwrap_or_default();
     let names: Vec<&Reference> = state.names_of(&id).collect();
-    let digests: BTreeSet<String> =
-        names.iter().map(|name| name.with_digest(id).familiar()).collect();
+    let digests: BTreeSet<String> = names.iter().map(|name| name.with_digest(id).familiar()).collect();
     let mut content = record.target.size + variant.config.size;
     if variant.manifest.digest != id {
         content += variant.manifest.size;
@@ -327,11 +299,7 @@ pub(crate) fn view(
         created: config.created.clone().unwrap_or_else(|| "0001-01-01T00:00:00Z".into()),
         config,
         platform: variant.platform.clone(),
-        tags: names
-            .iter()
-            .filter(|name| name.tag().is_some())
-            .map(|name| (*name).clone())
-            .collect(),
+        tags: names.iter().filter(|name| name.tag().is_some()).map(|name| (*name).clone()).collect(),
         digests: digests.into_iter().collect(),
         size: content + unpacked,
         content_size: content,
@@ -342,9 +310,8 @@ pub(crate) fn view(
 
 /// Makes the records agree with the files: rows without a directory go, files without a row too.
 fn recover_files(layout: &Layout, state: &mut State) -> Result<(), Error> {
-    let digest = |path: &Path| {
-        path.file_name().and_then(|name| name.to_str()).and_then(|name| Digest::from_hex(name).ok())
-    };
+    let digest =
+        |path: &Path| path.file_name().and_then(|name| name.to_str()).and_then(|name| Digest::from_hex(name).ok());
     let mut present = BTreeSet::new();
     for path in list(&layout.layers())? {
         match digest(&path) {
@@ -369,16 +336,13 @@ fn recover_files(layout: &Layout, state: &mut State) -> Result<(), Error> {
 /// Reads every image's configuration. One that cannot be read costs that image its
 /// settings, not the daemon its start.
 fn load_configs(layout: &Layout, state: &mut State) {
-    let wanted: BTreeSet<Digest> = state
-        .images
-        .values()
-        .flat_map(|record| record.variants.iter().map(|variant| variant.config.digest))
-        .collect();
+    let wanted: BTreeSet<Digest> =
+        state.images.values().flat_map(|record| record.variants.iter().map(|variant| variant.config.digest)).collect();
     for digest in wanted {
         let path = layout.blob(&digest);
-        let read = fs::read(&path).map_err(|error| error.to_string()).and_then(|bytes| {
-            serde_json::from_slice::<ImageConfig>(&bytes).map_err(|error| error.to_string())
-        });
+        let read = fs::read(&path)
+            .map_err(|error| error.to_string())
+            .and_then(|bytes| serde_json::from_slice::<ImageConfig>(&bytes).map_err(|error| error.to_string()));
         match read {
             Ok(config) => {
                 state.configs.insert(digest, Arc::new(config));

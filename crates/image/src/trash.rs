@@ -142,15 +142,12 @@ mod tests {
         for _ in 0..3000 {
             mkdirat(&current, "directory", Mode::RWXU).expect("made");
             rustix::fs::symlinkat("/", &current, "link").expect("made");
-            current =
-                openat(&current, "directory", OFlags::DIRECTORY, Mode::empty()).expect("opened");
+            current = openat(&current, "directory", OFlags::DIRECTORY, Mode::empty()).expect("opened");
         }
         delete_at(top.as_fd(), b"deep").expect("deleted");
         delete_at(top.as_fd(), b"deep").expect("nothing there is fine");
-        let left: Vec<_> = std::fs::read_dir(place.path())
-            .expect("listed")
-            .map(|e| e.expect("entry").file_name())
-            .collect();
+        let left: Vec<_> =
+            std::fs::read_dir(place.path()).expect("listed").map(|e| e.expect("entry").file_name()).collect();
         assert_eq!(left, ["canary"]);
     }
 }

@@ -44,10 +44,7 @@ fn work() -> Option<std::path::PathBuf> {
 }
 
 fn mount(arguments: &[&str]) {
-    assert!(
-        Command::new("mount").args(arguments).status().unwrap().success(),
-        "mount {arguments:?}"
-    );
+    assert!(Command::new("mount").args(arguments).status().unwrap().success(), "mount {arguments:?}");
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -79,16 +76,9 @@ fn a_full_disk_is_said_and_leaves_nothing() {
             let error = pull(&store, &fake.reference(name)).await.unwrap_err();
             let text = error.to_string();
             assert!(matches!(error, Error::NoSpace { .. }), "{name}: {text}");
-            assert!(
-                text.contains(root.to_str().unwrap()) && text.ends_with("no space left on device"),
-                "{text}"
-            );
+            assert!(text.contains(root.to_str().unwrap()) && text.ends_with("no space left on device"), "{text}");
             for directory in ["ingest", "layers", "blobs/sha256"] {
-                assert_eq!(
-                    fs::read_dir(root.join(directory)).unwrap().count(),
-                    0,
-                    "{name} {directory}"
-                );
+                assert_eq!(fs::read_dir(root.join(directory)).unwrap().count(), 0, "{name} {directory}");
             }
         }
         pull(&store, &fake.reference("small")).await.expect("there is room again");
@@ -128,10 +118,8 @@ fn overlayfs_sees_what_the_archives_say() {
     );
     // An attacker's markers: they must not make the view differ from the archive's words.
     let mut archive = tar::Builder::new(Vec::new());
-    let records: [(&str, &[u8]); 2] = [
-        ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
-        ("SCHILY.xattr.trusted.overlay.redirect", b"/gone"),
-    ];
+    let records: [(&str, &[u8]); 2] =
+        [("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.trusted.overlay.redirect", b"/gone")];
     archive.append_pax_extensions(records).unwrap();
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::Directory);
@@ -165,10 +153,7 @@ fn overlayfs_sees_what_the_archives_say() {
             names.join(" ")
         };
         assert_eq!(names(""), "again hidden keep replaced tmp");
-        assert_eq!(
-            (names("hidden"), names("again"), names("keep")),
-            ("new".into(), "new".into(), String::new())
-        );
+        assert_eq!((names("hidden"), names("again"), names("keep")), ("new".into(), "new".into(), String::new()));
         assert_eq!(names("tmp"), "added marker");
         assert_eq!(fs::read_to_string(view.join("replaced")).unwrap(), "top");
         assert_eq!(fs::metadata(view.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
@@ -224,23 +209,8 @@ async fn with_tls(work: &Path, fake: &Fake) -> Option<u16> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let (certificate, key) = (work.join("certificate.pem"), work.join("key.pem"));
     let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=registry.example",
-        ])
-        .args([
-            "-addext",
-            "subjectAltName=DNS:registry.example",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=registry.example"])
+        .args(["-addext", "subjectAltName=DNS:registry.example", "-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(&key)
         .arg("-out")

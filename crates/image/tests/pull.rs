@@ -35,16 +35,14 @@ async fn brings_every_packing_and_says_what_docker_says() {
     assert_eq!(pulled.image.created, "2026-01-02T03:04:05Z");
     assert_eq!(place.read(&pulled, "etc/name"), "middle");
     assert_eq!(place.read(&pulled, "etc/base"), "base");
-    let said: Vec<(Option<&str>, String)> =
-        lines.iter().map(|line| (line.id(), line.status())).collect();
+    let said: Vec<(Option<&str>, String)> = lines.iter().map(|line| (line.id(), line.status())).collect();
     assert_eq!(said[0], (Some("v1"), "Pulling from some/app".to_owned()));
     let tail = &said[said.len() - 2..];
     assert_eq!(tail[0], (None, format!("Digest: {}", made.digest)));
     assert_eq!(tail[1], (None, format!("Status: Downloaded newer image for {reference}")));
     for layer in three_layers() {
         let id = layer.descriptor.digest.short();
-        let of: Vec<&str> =
-            said.iter().filter(|(at, _)| *at == Some(&id)).map(|(_, text)| text.as_str()).collect();
+        let of: Vec<&str> = said.iter().filter(|(at, _)| *at == Some(&id)).map(|(_, text)| text.as_str()).collect();
         let order = [
             "Pulling fs layer",
             "Downloading",
@@ -58,15 +56,8 @@ async fn brings_every_packing_and_says_what_docker_says() {
     // Again: everything is here.
     let (again, lines) = place.pull_with(&reference, None).await;
     assert!(!again.unwrap().newer);
-    assert!(
-        lines
-            .iter()
-            .any(|line| matches!(line, Progress::Layer { step: LayerStep::AlreadyExists, .. }))
-    );
-    assert_eq!(
-        lines.last().unwrap().status(),
-        format!("Status: Image is up to date for {reference}")
-    );
+    assert!(lines.iter().any(|line| matches!(line, Progress::Layer { step: LayerStep::AlreadyExists, .. })));
+    assert_eq!(lines.last().unwrap().status(), format!("Status: Image is up to date for {reference}"));
     assert_eq!(fake.asked("/blobs/"), 4, "nothing is fetched twice");
     // And after a restart.
     let before = place.files();
@@ -82,10 +73,8 @@ async fn takes_the_platform_from_an_index() {
     let ours = if std::env::consts::ARCH == "aarch64" { "arm64" } else { "amd64" };
     let a = fake.manifest("app", &[layer(Packing::Gzip, &[("which", b"ours")])], ours);
     let b = fake.manifest("app", &[layer(Packing::Gzip, &[("which", b"theirs")])], "riscv64");
-    let attestation =
-        fake.manifest("app", &[layer(Packing::Plain, &[("no", b"image")])], "unknown");
-    let entries =
-        [(&attestation, "unknown/unknown"), (&b, "linux/riscv64"), (&a, &*format!("linux/{ours}"))];
+    let attestation = fake.manifest("app", &[layer(Packing::Plain, &[("no", b"image")])], "unknown");
+    let entries = [(&attestation, "unknown/unknown"), (&b, "linux/riscv64"), (&a, &*format!("linux/{ours}"))];
     let index = fake.index("app", "latest", &entries);
     let place = place();
     let pulled = place.pull(&fake.reference("app")).await.unwrap();
@@ -95,20 +84,16 @@ async fn takes_the_platform_from_an_index() {
     let kept = place.store.prepare("kept", &pulled.image.id).unwrap();
     let riscv = "linux/riscv64".parse().unwrap();
     let (progress, _) = tokio::sync::mpsc::channel(100);
-    let other =
-        place.store.pull(&fake.reference("app"), Some(&riscv), None, progress).await.unwrap();
+    let other = place.store.pull(&fake.reference("app"), Some(&riscv), None, progress).await.unwrap();
     assert_eq!((other.image.id.0, other.image.manifest_digest), (index, b.digest));
     assert_eq!(place.store.rootfs("kept").unwrap(), kept);
     assert_eq!(place.store.resolve(&index.to_string()).unwrap().manifest_digest, a.digest);
     // One that is not there.
     let (progress, _) = tokio::sync::mpsc::channel(100);
     let s390x = "linux/s390x".parse().unwrap();
-    let error =
-        place.store.pull(&fake.reference("app"), Some(&s390x), None, progress).await.unwrap_err();
+    let error = place.store.pull(&fake.reference("app"), Some(&s390x), None, progress).await.unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("no matching manifest for linux/s390x in the manifest list entries"),
+        error.to_string().starts_with("no matching manifest for linux/s390x in the manifest list entries"),
         "{error}"
     );
 }
@@ -131,10 +116,7 @@ async fn unknown_images_and_unreachable_registries_are_named() {
     let unknown = place.pull(&fake.reference("x:y")).await.unwrap_err();
     assert_eq!(
         unknown.to_string(),
-        format!(
-            "manifest for {}/x:y not found: manifest unknown: not known to this registry",
-            fake.host()
-        )
+        format!("manifest for {}/x:y not found: manifest unknown: not known to this registry", fake.host())
     );
     assert_eq!(unknown.class(), ErrorClass::NotFound);
     fake.when(|_| Some(error(403, "DENIED", "requested access to the resource is denied")));
@@ -162,9 +144,7 @@ async fn wrong_content_is_refused_and_nothing_stays() {
     flipped[150_000] ^= 1;
     let short = good.bytes.slice(..good.bytes.len() - 10);
     let long = [&good.bytes[..], b"more"].concat();
-    for (what, bytes) in
-        [("flipped", Bytes::from(flipped)), ("short", short), ("long", long.into())]
-    {
+    for (what, bytes) in [("flipped", Bytes::from(flipped)), ("short", short), ("long", long.into())] {
         let fake = Fake::start().await;
         fake.image("app", "latest", &[layer(Packing::Zstd, &[("fine", b"fine")]), good.clone()]);
         fake.put(&format!("/v2/app/blobs/{digest}"), "x", bytes);
@@ -203,12 +183,9 @@ async fn layers_that_are_not_what_the_image_says() {
     cut.bytes = cut.bytes.slice(..2000);
     cut.descriptor.digest = fake::digest(&cut.bytes);
     cut.descriptor.size = 2000;
-    for (bad, says) in [
-        (lying, "uncompressed it has digest"),
-        (rubbish, "malformed"),
-        (hostile, "refused"),
-        (cut, "layer"),
-    ] {
+    for (bad, says) in
+        [(lying, "uncompressed it has digest"), (rubbish, "malformed"), (hostile, "refused"), (cut, "layer")]
+    {
         let fake = Fake::start().await;
         let digest = bad.descriptor.digest;
         fake.image("app", "latest", &[layer(Packing::Zstd, &[("fine", b"fine")]), bad]);
@@ -225,8 +202,7 @@ async fn goes_on_where_a_transfer_broke_off() {
         let fake = Fake::start().await;
         let big = layer(Packing::Plain, &[("data", &noise(1_000_000))]);
         fake.image("app", "latest", std::slice::from_ref(&big));
-        let (tries, bytes, server) =
-            (Arc::new(AtomicUsize::new(0)), big.bytes.clone(), fake.clone());
+        let (tries, bytes, server) = (Arc::new(AtomicUsize::new(0)), big.bytes.clone(), fake.clone());
         fake.when(move |seen| {
             if !seen.path.ends_with(&big.descriptor.digest.to_string()) {
                 return None;
@@ -245,9 +221,7 @@ async fn goes_on_where_a_transfer_broke_off() {
         let resumed = fake
             .seen()
             .iter()
-            .filter_map(|seen| {
-                seen.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok()
-            })
+            .filter_map(|seen| seen.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok())
             .max();
         assert!(resumed.is_some_and(|from| from > 0 && from <= 400_000), "{resumed:?}");
     }
@@ -263,10 +237,7 @@ async fn gives_up_after_the_last_attempt() {
     fake.when(move |seen| {
         let its = seen.path.ends_with(&digest.to_string());
         its.then(|| {
-            broken(
-                bytes.slice(..1000),
-                bytes.len() as u64 - if seen.header("range").is_some() { 1000 } else { 0 },
-            )
+            broken(bytes.slice(..1000), bytes.len() as u64 - if seen.header("range").is_some() { 1000 } else { 0 })
         })
     });
     // Later attempts answer 200 although a range was asked for: the size does not fit.
@@ -275,9 +246,7 @@ async fn gives_up_after_the_last_attempt() {
     assert!(error.to_string().contains(&digest.to_string()), "{error}");
     let bytes = big.bytes.clone();
     fake.when(move |seen| {
-        seen.path
-            .ends_with(&digest.to_string())
-            .then(|| broken(bytes.slice(..1000), bytes.len() as u64))
+        seen.path.ends_with(&digest.to_string()).then(|| broken(bytes.slice(..1000), bytes.len() as u64))
     });
     let error = place.pull(&fake.reference("app")).await.unwrap_err();
     assert!(matches!(error, Error::Transfer { .. }), "{error}");
@@ -301,24 +270,19 @@ async fn proves_itself_with_a_token() {
             return None;
         }
         let mut response = error(401, "UNAUTHORIZED", "authentication required");
-        let challenge =
-            format!(r#"Bearer realm="{realm}",service="reg",scope="repository:app:pull""#);
+        let challenge = format!(r#"Bearer realm="{realm}",service="reg",scope="repository:app:pull""#);
         response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
         Some(response)
     });
     let place = place();
-    let auth = |password: &str| RegistryAuth {
-        username: "user".into(),
-        password: password.into(),
-        ..RegistryAuth::default()
-    };
+    let auth =
+        |password: &str| RegistryAuth { username: "user".into(), password: password.into(), ..RegistryAuth::default() };
     place.pull_with(&fake.reference("app"), Some(&auth("pass"))).await.0.unwrap();
     let token = fake.seen().into_iter().find(|seen| seen.path.starts_with("/token")).unwrap();
     assert_eq!(token.path, "/token?service=reg&scope=repository%3Aapp%3Apull&account=user");
     assert_eq!(fake.asked("/token"), 1, "one token serves the whole pull");
     let leaked = fake.seen().iter().any(|seen| {
-        !seen.path.starts_with("/token")
-            && seen.header("authorization").is_some_and(|it| it.starts_with("Basic"))
+        !seen.path.starts_with("/token") && seen.header("authorization").is_some_and(|it| it.starts_with("Basic"))
     });
     assert!(!leaked, "the password goes to the token service only");
     let wrong = place.pull_with(&fake.reference("app"), Some(&auth("wrong"))).await.0.unwrap_err();
@@ -331,10 +295,7 @@ async fn proves_itself_with_a_token() {
         (_, Some("Bearer new")) => None,
         _ => {
             let mut response = full(401, "");
-            let challenge = format!(
-                r#"Bearer realm="http://{}/token",service="reg""#,
-                seen.header("host").unwrap()
-            );
+            let challenge = format!(r#"Bearer realm="http://{}/token",service="reg""#, seen.header("host").unwrap());
             response.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
             Some(response)
         }
@@ -344,8 +305,7 @@ async fn proves_itself_with_a_token() {
     let asked = fake.seen().into_iter().rfind(|seen| seen.path.starts_with("/token")).unwrap();
     assert_eq!((asked.method.as_str(), asked.path.as_str()), ("POST", "/token"));
     assert!(
-        asked.body.contains("grant_type=refresh_token")
-            && asked.body.contains("refresh_token=re%2Ffresh"),
+        asked.body.contains("grant_type=refresh_token") && asked.body.contains("refresh_token=re%2Ffresh"),
         "{}",
         asked.body
     );
@@ -360,30 +320,21 @@ async fn credentials_never_reach_another_host() {
         other.put(&format!("/elsewhere/{}", layer.descriptor.digest), "x", layer.bytes.clone());
     }
     let elsewhere = format!("http://{}/elsewhere", other.host());
-    let blobs: Vec<String> =
-        layers.iter().map(|layer| layer.descriptor.digest.to_string()).collect();
+    let blobs: Vec<String> = layers.iter().map(|layer| layer.descriptor.digest.to_string()).collect();
     fake.when(move |seen| {
         if seen.header("authorization") != Some("Basic dXNlcjpwYXNz") {
             let mut response = full(401, "");
-            response
-                .headers_mut()
-                .insert("www-authenticate", "Basic realm=\"reg\"".parse().unwrap());
+            response.headers_mut().insert("www-authenticate", "Basic realm=\"reg\"".parse().unwrap());
             return Some(response);
         }
         let digest = seen.path.rsplit('/').next().unwrap();
         blobs.iter().any(|blob| blob == digest).then(|| {
             let mut response = full(307, "");
-            response
-                .headers_mut()
-                .insert("location", format!("{elsewhere}/{digest}").parse().unwrap());
+            response.headers_mut().insert("location", format!("{elsewhere}/{digest}").parse().unwrap());
             response
         })
     });
-    let auth = RegistryAuth {
-        username: "user".into(),
-        password: "pass".into(),
-        ..RegistryAuth::default()
-    };
+    let auth = RegistryAuth { username: "user".into(), password: "pass".into(), ..RegistryAuth::default() };
     let place = place();
     place.pull_with(&fake.reference("app"), Some(&auth)).await.0.unwrap();
     assert_eq!(other.asked("/elsewhere/"), 3, "redirects are followed");
@@ -391,9 +342,7 @@ async fn credentials_never_reach_another_host() {
     let realm = format!("http://{}/token", other.host());
     fake.when(move |_| {
         let mut response = full(401, "");
-        response
-            .headers_mut()
-            .insert("www-authenticate", format!("Bearer realm=\"{realm}\"").parse().unwrap());
+        response.headers_mut().insert("www-authenticate", format!("Bearer realm=\"{realm}\"").parse().unwrap());
         Some(response)
     });
     let error = place.pull_with(&fake.reference("app"), Some(&auth)).await.0.unwrap_err();
@@ -435,14 +384,11 @@ async fn giving_up_removes_everything() {
     fake.image("app", "latest", std::slice::from_ref(&big));
     let bytes = big.bytes.clone();
     // The connection stays open and silent after half of it.
-    fake.when(move |seen| {
-        seen.path.ends_with(&digest).then(|| stalled(bytes.slice(..1_000_000), bytes.len() as u64))
-    });
+    fake.when(move |seen| seen.path.ends_with(&digest).then(|| stalled(bytes.slice(..1_000_000), bytes.len() as u64)));
     let place = place();
     let (progress, mut lines) = tokio::sync::mpsc::channel(1000);
     let (store, reference) = (place.store.clone(), fake.reference("app"));
-    let pull =
-        tokio::spawn(async move { store.pull(&reference, None, None, progress).await.map(drop) });
+    let pull = tokio::spawn(async move { store.pull(&reference, None, None, progress).await.map(drop) });
     while let Some(line) = lines.recv().await {
         if line.status() == "Downloading" || line.status() == "Pulling fs layer" {
             break;
@@ -485,28 +431,18 @@ async fn two_pulls_share_and_one_bad_layer_spoils_only_its_own() {
     fake.put(&format!("/v2/bad/blobs/{}", bad.descriptor.digest), "x", noise(bad.bytes.len()));
     let place = place();
     let (good_ref, bad_ref) = (fake.reference("good"), fake.reference("bad"));
-    let (good, spoiled, again) =
-        tokio::join!(place.pull(&good_ref), place.pull(&bad_ref), place.pull(&good_ref));
+    let (good, spoiled, again) = tokio::join!(place.pull(&good_ref), place.pull(&bad_ref), place.pull(&good_ref));
     assert!(matches!(spoiled.unwrap_err(), Error::DigestMismatch { .. }));
     again.unwrap();
     assert_eq!(place.read(&good.unwrap(), "good"), "good");
-    assert_eq!(
-        fake.asked(&shared.descriptor.digest.to_string()),
-        1,
-        "a shared blob is fetched once"
-    );
+    assert_eq!(fake.asked(&shared.descriptor.digest.to_string()), 1, "a shared blob is fetched once");
     for _ in 0..500 {
         if place.files().len() == 6 {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    assert_eq!(
-        place.files().len(),
-        6,
-        "4 blobs and 2 layers of the good image: {:?}",
-        place.files()
-    );
+    assert_eq!(place.files().len(), 6, "4 blobs and 2 layers of the good image: {:?}", place.files());
     let place = place.reopen();
     assert!(place.store.resolve(&good_ref.familiar()).is_ok());
 }

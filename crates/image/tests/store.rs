@@ -17,8 +17,7 @@ fn reference(text: &str) -> Reference {
 }
 
 fn import(place: &Place, name: &str, content: &str) -> Image {
-    let config =
-        ImageConfig { architecture: "amd64".into(), os: "linux".into(), ..ImageConfig::default() };
+    let config = ImageConfig { architecture: "amd64".into(), os: "linux".into(), ..ImageConfig::default() };
     let files = [("bin/hello", 0o755, content.as_bytes()), ("etc/motd", 0o644, b"hi")];
     place.store.import_built_in(&reference(name), config, &files).unwrap()
 }
@@ -40,21 +39,14 @@ fn built_in_images_are_real_and_stable() {
     let database = place.root().join("image.redb");
     let written = fs::metadata(&database).unwrap().modified().unwrap();
     assert_eq!(import(&place, "hello", "program").id, image.id);
-    assert_eq!(
-        fs::metadata(&database).unwrap().modified().unwrap(),
-        written,
-        "a second call writes nothing"
-    );
+    assert_eq!(fs::metadata(&database).unwrap().modified().unwrap(), written, "a second call writes nothing");
     let rootfs = place.store.prepare("c", &image.id).unwrap();
     let program = rootfs.lower[0].join("bin/hello");
     assert_eq!(fs::read_to_string(&program).unwrap(), "program");
     assert_eq!(fs::metadata(&program).unwrap().permissions().mode() & 0o7777, 0o755);
     assert_ne!(import(&place, "hello", "newer program").id, image.id);
     assert!(place.store.resolve("hello").unwrap().id != image.id, "the name moves");
-    assert!(
-        place.store.resolve(&image.id.to_string()).unwrap().tags.is_empty(),
-        "the old image dangles"
-    );
+    assert!(place.store.resolve(&image.id.to_string()).unwrap().tags.is_empty(), "the old image dangles");
     assert_eq!(fs::metadata(place.root()).unwrap().permissions().mode() & 0o7777, 0o700);
 }
 
@@ -121,10 +113,7 @@ fn names_go_first_and_the_image_with_the_last() {
     // By id, with all names, when forced.
     let image = import(&place, "a", "content");
     place.store.tag(&image.id, &reference("b:1")).unwrap();
-    assert_eq!(
-        removed(&place, &image.id.short(), true).unwrap(),
-        [untagged("a:latest"), untagged("b:1"), gone]
-    );
+    assert_eq!(removed(&place, &image.id.short(), true).unwrap(), [untagged("a:latest"), untagged("b:1"), gone]);
     assert!(place.reopen().store.list().unwrap().is_empty());
 }
 
@@ -157,11 +146,7 @@ fn images_in_use_stay() {
             "conflict: unable to delete {id} (cannot be forced) - image is being used by running container running-one"
         )
     );
-    assert_eq!(
-        removed(&place, "a", true).unwrap(),
-        [untagged("a:latest")],
-        "by name: the image dangles"
-    );
+    assert_eq!(removed(&place, "a", true).unwrap(), [untagged("a:latest")], "by name: the image dangles");
     place.store.release("running-one").unwrap();
     // Forced while a stopped container has it: gone for everybody but that container.
     assert_eq!(removed(&place, &id, true).unwrap(), [Removed::Deleted(image.id.to_string())]);
@@ -187,19 +172,12 @@ fn snapshots() {
     assert_eq!(place.store.prepare("one", &other.id).unwrap_err().class(), ErrorClass::Conflict);
     assert_eq!(place.store.container_size("one").unwrap(), (4, 4 + image.unpacked_size));
     for name in ["", ".", "..", "a/b", "../x", "-x", "a\0b"] {
-        assert_eq!(
-            place.store.prepare(name, &image.id).unwrap_err().class(),
-            ErrorClass::InvalidArgument,
-            "{name:?}"
-        );
+        assert_eq!(place.store.prepare(name, &image.id).unwrap_err().class(), ErrorClass::InvalidArgument, "{name:?}");
         assert!(place.store.release(name).is_err(), "{name:?}");
     }
     let place = place.reopen();
     assert_eq!(place.store.leases().unwrap(), [("one".to_owned(), image.id)]);
-    assert_eq!(
-        fs::read_to_string(place.store.rootfs("one").unwrap().upper.join("written")).unwrap(),
-        "kept"
-    );
+    assert_eq!(fs::read_to_string(place.store.rootfs("one").unwrap().upper.join("written")).unwrap(), "kept");
     place.store.release("one").unwrap();
     assert!(!rootfs.upper.exists());
     assert!(matches!(place.store.rootfs("one"), Err(Error::NoSnapshot { .. })));

@@ -17,8 +17,7 @@ fn pools() -> impl Iterator<Item = Ipv4Net> {
 /// Chooses the first local pool that overlaps nothing in `taken`, and returns
 /// the bridge's address in it: the first one.
 pub(crate) fn choose(taken: &[Ipv4Net]) -> Result<Ipv4Net, Error> {
-    let overlaps =
-        |pool: &Ipv4Net| taken.iter().any(|net| net.contains(pool) || pool.contains(&net.trunc()));
+    let overlaps = |pool: &Ipv4Net| taken.iter().any(|net| net.contains(pool) || pool.contains(&net.trunc()));
     let pool = pools().find(|pool| !overlaps(pool)).ok_or(Error::NoPool)?;
     let first = Ipv4Addr::from_bits(pool.network().to_bits() + 1);
     Ok(Ipv4Net::new_assert(first, pool.prefix_len()))
@@ -99,15 +98,9 @@ mod tests {
         assert_eq!(choose(&[]).unwrap(), net("172.17.0.1/16"));
         assert_eq!(choose(&[net("172.17.4.0/24")]).unwrap(), net("172.18.0.1/16"));
         // An address with host bits, and a route wider than the pool.
-        assert_eq!(
-            choose(&[net("172.17.0.1/16"), net("172.18.9.9/32")]).unwrap(),
-            net("172.19.0.1/16")
-        );
+        assert_eq!(choose(&[net("172.17.0.1/16"), net("172.18.9.9/32")]).unwrap(), net("172.19.0.1/16"));
         assert_eq!(choose(&[net("172.16.0.0/12")]).unwrap(), net("192.168.0.1/20"));
-        assert_eq!(
-            choose(&[net("172.16.0.0/12"), net("192.168.1.0/24")]).unwrap(),
-            net("192.168.16.1/20")
-        );
+        assert_eq!(choose(&[net("172.16.0.0/12"), net("192.168.1.0/24")]).unwrap(), net("192.168.16.1/20"));
         let all = [net("172.16.0.0/12"), net("192.168.0.0/16")];
         assert!(matches!(choose(&all), Err(Error::NoPool)));
     }
@@ -130,9 +123,7 @@ mod tests {
         let mut addresses = Addresses::new("bridge", net("10.0.0.1/24"));
         addresses.take_given(Ipv4Addr::new(10, 0, 0, 2)).unwrap();
         assert_eq!(addresses.take().unwrap(), Ipv4Addr::new(10, 0, 0, 3));
-        for (ip, outside) in
-            [("10.0.0.2", false), ("10.0.0.1", false), ("10.0.1.2", true), ("10.0.0.255", true)]
-        {
+        for (ip, outside) in [("10.0.0.2", false), ("10.0.0.1", false), ("10.0.1.2", true), ("10.0.0.255", true)] {
             let error = addresses.take_given(ip.parse().unwrap()).unwrap_err();
             assert_eq!(matches!(error, Error::AddressOutside { .. }), outside, "{ip}");
         }

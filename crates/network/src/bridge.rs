@@ -21,11 +21,7 @@ pub(crate) struct Bridge {
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     let good = (1..=15).contains(&name.len()) && name.bytes().all(allowed);
-    if good && name != "." && name != ".." {
-        Ok(())
-    } else {
-        Err(Error::BridgeName { name: name.into() })
-    }
+    if good && name != "." && name != ".." { Ok(()) } else { Err(Error::BridgeName { name: name.into() }) }
 }
 
 /// Finds the bridge, if the host has it.
@@ -44,11 +40,7 @@ pub(crate) fn is_there(bridge: Bridge, name: &str) -> bool {
 }
 
 /// The address the bridge has, or will have when it is made now.
-pub(crate) fn address(
-    route: &mut Route,
-    config: &Config,
-    link: Option<&Link>,
-) -> Result<Ipv4Net, Error> {
+pub(crate) fn address(route: &mut Route, config: &Config, link: Option<&Link>) -> Result<Ipv4Net, Error> {
     if let Some(bip) = config.bip {
         return check_bridge_address(bip);
     }
@@ -58,14 +50,10 @@ pub(crate) fn address(
     {
         return check_bridge_address(Ipv4Net::new_assert(own.ip, own.prefix.min(32)));
     }
-    let mut taken: Vec<Ipv4Net> = addresses
-        .iter()
-        .map(|address| Ipv4Net::new_assert(address.ip, address.prefix.min(32)))
-        .collect();
+    let mut taken: Vec<Ipv4Net> =
+        addresses.iter().map(|address| Ipv4Net::new_assert(address.ip, address.prefix.min(32))).collect();
     let destinations = route.destinations()?;
-    taken.extend(
-        destinations.iter().map(|(ip, prefix)| Ipv4Net::new_assert(*ip, (*prefix).min(32))),
-    );
+    taken.extend(destinations.iter().map(|(ip, prefix)| Ipv4Net::new_assert(*ip, (*prefix).min(32))));
     choose(&taken)
 }
 
@@ -82,9 +70,7 @@ pub(crate) fn ensure(config: &Config) -> Result<Bridge, Error> {
     let mut batch = Batch::new();
     let own = route.addresses()?;
     let own = own.iter().filter(|present| present.link == link.index);
-    for other in
-        own.filter(|present| present.ip != address.addr() || present.prefix != address.prefix_len())
-    {
+    for other in own.filter(|present| present.ip != address.addr() || present.prefix != address.prefix_len()) {
         if config.bip.is_some() {
             batch.delete_address(link.index, other.ip, other.prefix);
         }

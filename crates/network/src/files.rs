@@ -6,13 +6,7 @@ use std::net::IpAddr;
 /// container's own address with its names.
 ///
 /// `ipv6`: whether loopback has `::1`, which adds the IPv6 lines.
-pub fn hosts(
-    hostname: &str,
-    domainname: &str,
-    ip: Option<IpAddr>,
-    extra: &[(String, IpAddr)],
-    ipv6: bool,
-) -> String {
+pub fn hosts(hostname: &str, domainname: &str, ip: Option<IpAddr>, extra: &[(String, IpAddr)], ipv6: bool) -> String {
     let mut text = String::from("127.0.0.1\tlocalhost\n");
     if ipv6 {
         text.push_str(
@@ -40,8 +34,7 @@ pub fn hosts(
 
 /// Whether the kernel gives loopback interfaces of new namespaces `::1`.
 pub fn ipv6_loopback() -> bool {
-    std::fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
-        .is_ok_and(|value| value.trim() == "0")
+    std::fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6").is_ok_and(|value| value.trim() == "0")
 }
 
 /// The host file a container's `resolv.conf` is derived from: the one systemd
@@ -69,18 +62,14 @@ pub fn host_resolv_conf() -> String {
 /// means no search list.
 pub fn resolv_conf(host: &str, dns: &[String], search: &[String], options: &[String]) -> String {
     let mut servers: Vec<String> = if dns.is_empty() {
-        nameservers(host)
-            .filter(|server| !is_loopback(server) && !server.contains('%'))
-            .map(str::to_owned)
-            .collect()
+        nameservers(host).filter(|server| !is_loopback(server) && !server.contains('%')).map(str::to_owned).collect()
     } else {
         dns.to_vec()
     };
     if servers.is_empty() {
         servers = vec!["8.8.8.8".into(), "8.8.4.4".into()];
     }
-    let search =
-        if search.is_empty() { setting(host, &["search", "domain"]) } else { search.to_vec() };
+    let search = if search.is_empty() { setting(host, &["search", "domain"]) } else { search.to_vec() };
     let options = if options.is_empty() { setting(host, &["options"]) } else { options.to_vec() };
 
     let mut text = String::new();
@@ -97,9 +86,7 @@ pub fn resolv_conf(host: &str, dns: &[String], search: &[String], options: &[Str
 }
 
 fn nameservers(text: &str) -> impl Iterator<Item = &str> {
-    lines(text)
-        .filter_map(|line| line.strip_prefix("nameserver"))
-        .filter_map(|rest| rest.split_whitespace().next())
+    lines(text).filter_map(|line| line.strip_prefix("nameserver")).filter_map(|rest| rest.split_whitespace().next())
 }
 
 /// The words after the last line that starts with one of `keys`: later lines
@@ -137,19 +124,14 @@ mod tests {
 
     #[test]
     fn loopback_servers_are_dropped_and_settings_kept() {
-        let host = "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver ::1\nsearch a b\noptions edns0 trust-ad\n";
-        assert_eq!(
-            resolv_conf(host, &[], &[], &[]),
-            "nameserver 10.0.0.1\nsearch a b\noptions edns0 trust-ad\n"
-        );
+        let host =
+            "# c\nnameserver 127.0.0.53\nnameserver 10.0.0.1\nnameserver ::1\nsearch a b\noptions edns0 trust-ad\n";
+        assert_eq!(resolv_conf(host, &[], &[], &[]), "nameserver 10.0.0.1\nsearch a b\noptions edns0 trust-ad\n");
     }
 
     #[test]
     fn without_usable_server_the_public_ones_are_used() {
-        assert_eq!(
-            resolv_conf("nameserver 127.0.0.1\n", &[], &[], &[]),
-            "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
-        );
+        assert_eq!(resolv_conf("nameserver 127.0.0.1\n", &[], &[], &[]), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
         assert_eq!(resolv_conf("", &[], &[], &[]), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
     }
 
@@ -166,13 +148,7 @@ mod tests {
     fn hosts_lists_loopback_then_extra_then_own_names() {
         let extra = [("db".to_string(), "10.1.1.1".parse().unwrap())];
         let own = Some("172.17.0.2".parse().unwrap());
-        assert_eq!(
-            hosts("h", "", own, &extra, false),
-            "127.0.0.1\tlocalhost\n10.1.1.1\tdb\n172.17.0.2\th\n"
-        );
-        assert!(
-            hosts("h", "d.e", own, &[], true)
-                .ends_with("ff02::2\tip6-allrouters\n172.17.0.2\th.d.e h\n")
-        );
+        assert_eq!(hosts("h", "", own, &extra, false), "127.0.0.1\tlocalhost\n10.1.1.1\tdb\n172.17.0.2\th\n");
+        assert!(hosts("h", "d.e", own, &[], true).ends_with("ff02::2\tip6-allrouters\n172.17.0.2\th.d.e h\n"));
     }
 }

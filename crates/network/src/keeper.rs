@@ -103,8 +103,7 @@ impl Keeper {
         if queue.thread.is_none() {
             let weak = Arc::downgrade(core);
             let keeper = Arc::clone(&core.keeper);
-            let spawned =
-                thread::Builder::new().name("network".into()).spawn(move || keeper.work(&weak));
+            let spawned = thread::Builder::new().name("network".into()).spawn(move || keeper.work(&weak));
             match spawned {
                 Ok(thread) => queue.thread = Some(thread),
                 Err(error) => tracing::warn!(%error, "no background thread for networks"),

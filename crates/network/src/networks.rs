@@ -16,9 +16,7 @@ use crate::reserve::{self, Reservation};
 use crate::ruleset::Elements;
 use crate::state::{Core, Held};
 use crate::wire::{self, Wired};
-use crate::{
-    AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Network, Protocol, PublishedPort,
-};
+use crate::{AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Network, Protocol, PublishedPort};
 
 /// All networks of one daemon. Cheap to clone; methods block for microseconds
 /// to a few milliseconds and may be called from any thread that lives in the
@@ -140,9 +138,7 @@ impl Networks {
         let links = route.links()?;
         let state = self.core.state();
         let stale = links.into_iter().filter(|found| {
-            found.master == Some(link.index)
-                && wire::is_link_name(&found.name)
-                && !state.links.contains(&found.name)
+            found.master == Some(link.index) && wire::is_link_name(&found.name) && !state.links.contains(&found.name)
         });
         let stale: Vec<String> = stale.map(|found| found.name).collect();
         drop(state);
@@ -205,8 +201,7 @@ impl Networks {
     fn attach_bridge(&self, request: &AttachRequest) -> Result<Attachment, Error> {
         let wired = self.wire(request)?;
         let address = self.core.prepare()?.address;
-        let undo =
-            Undo { core: &self.core, container: &request.container, wired: &wired, armed: true };
+        let undo = Undo { core: &self.core, container: &request.container, wired: &wired, armed: true };
         wire::set_sysctls(&wired.netns, &request.sysctls)?;
         let mut endpoint = Endpoint {
             ip: Some(wired.ip),
@@ -233,9 +228,7 @@ impl Networks {
             Some(wired) => wired,
             None => match self.core.make(request.ip, request.mac) {
                 // The last addresses may be with namespaces made meanwhile.
-                Err(error @ Error::Exhausted { .. }) => {
-                    self.core.keeper.take_or_wait().ok_or(error)?
-                }
+                Err(error @ Error::Exhausted { .. }) => self.core.keeper.take_or_wait().ok_or(error)?,
                 outcome => return outcome,
             },
         };
@@ -250,21 +243,14 @@ impl Networks {
     }
 
     /// Reserves the host ports, holds the endpoint and makes the ports work.
-    fn publish(
-        &self,
-        request: &AttachRequest,
-        endpoint: &mut Endpoint,
-        ip: Ipv4Addr,
-    ) -> Result<(), Error> {
+    fn publish(&self, request: &AttachRequest, endpoint: &mut Endpoint, ip: Ipv4Addr) -> Result<(), Error> {
         let mut state = self.core.state();
         let mut ephemeral = state.ephemeral;
         let mut reservations: Vec<Reservation> = Vec::new();
         for wish in &request.ports {
             let ours = |ip, port, protocol| {
-                let same =
-                    |held: &PublishedPort| held.host_port == port && held.protocol == protocol;
-                reservations.iter().any(|held| same(&held.port))
-                    || state.publishes(ip, port, protocol)
+                let same = |held: &PublishedPort| held.host_port == port && held.protocol == protocol;
+                reservations.iter().any(|held| same(&held.port)) || state.publishes(ip, port, protocol)
             };
             let reservation = reserve::reserve(wish, &self.core.config, &ours, &mut ephemeral)?;
             reservations.push(reservation);
@@ -387,10 +373,8 @@ impl Drop for Undo<'_> {
             return;
         }
         let mut state = self.core.state();
-        let ours = state
-            .endpoints
-            .get(self.container)
-            .is_some_and(|held| held.endpoint.host_link == self.wired.host_link);
+        let ours =
+            state.endpoints.get(self.container).is_some_and(|held| held.endpoint.host_link == self.wired.host_link);
         if ours {
             state.endpoints.remove(self.container);
         }
@@ -416,8 +400,7 @@ fn forget_flows(ports: &[PublishedPort]) {
         let here = |ip: Ipv4Addr| ip.is_loopback() || local.iter().any(|address| address.ip == ip);
         let published = |flow: &Flow, port: &PublishedPort| {
             flow.port == port.host_port
-                && (flow.destination == port.host_ip
-                    || port.host_ip.is_unspecified() && here(flow.destination))
+                && (flow.destination == port.host_ip || port.host_ip.is_unspecified() && here(flow.destination))
         };
         let forgotten = conntrack::forget(|flow| {
             flow.protocol == Protocol::Udp.number() && udp.iter().any(|port| published(flow, port))

@@ -14,9 +14,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 
 use crate::{Config, Error, HostPort, PortRequest, Protocol, PublishedPort};
 
@@ -45,12 +43,7 @@ pub(crate) fn reserve(
     };
     let protocol = request.protocol;
     let hold = |port| {
-        let port = PublishedPort {
-            host_ip: ip,
-            host_port: port,
-            container_port: request.container_port,
-            protocol,
-        };
+        let port = PublishedPort { host_ip: ip, host_port: port, container_port: request.container_port, protocol };
         reserve_port(port, ours)
     };
     let (first, last, start) = match request.host_port {
@@ -87,16 +80,11 @@ pub(crate) fn take_over(port: PublishedPort) -> Reservation {
 }
 
 /// Reserves exactly this port.
-fn reserve_port(
-    port: PublishedPort,
-    ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> bool,
-) -> Result<Reservation, Error> {
+fn reserve_port(port: PublishedPort, ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> bool) -> Result<Reservation, Error> {
     let PublishedPort { host_ip: ip, host_port, protocol, .. } = port;
     match hold(SocketAddrV4::new(ip, host_port), protocol) {
         Ok(socket) => Ok(Reservation { port, _socket: socket }),
-        Err(source)
-            if source.kind() == io::ErrorKind::AddrInUse && ours(ip, host_port, protocol) =>
-        {
+        Err(source) if source.kind() == io::ErrorKind::AddrInUse && ours(ip, host_port, protocol) => {
             Err(Error::PortAllocated { ip, port: host_port })
         }
         Err(source) => Err(Error::BindPort { ip, port: host_port, protocol, source }),
@@ -136,10 +124,7 @@ fn ephemeral_range() -> (u16, u16) {
             _ => None,
         }
     };
-    budu_sys::netns::read_sysctl("net.ipv4.ip_local_port_range")
-        .ok()
-        .and_then(parse)
-        .unwrap_or(FALLBACK_RANGE)
+    budu_sys::netns::read_sysctl("net.ipv4.ip_local_port_range").ok().and_then(parse).unwrap_or(FALLBACK_RANGE)
 }
 
 #[cfg(test)]
@@ -156,8 +141,7 @@ mod tests {
 
     #[test]
     fn a_range_gives_its_first_free_port() {
-        let taken =
-            reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 40000).unwrap();
+        let taken = reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 40000).unwrap();
         let first = taken.port.host_port;
         let range = request(HostPort::Range(first, first + 20));
         let next = reserve(&range, &local(), &|_, _, _| false, &mut 0).unwrap();
@@ -169,25 +153,16 @@ mod tests {
 
     #[test]
     fn the_port_is_taken_for_everybody_else_and_both_ways() {
-        let held =
-            reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 41000).unwrap();
+        let held = reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 41000).unwrap();
         let port = held.port.host_port;
         // std binds with SO_REUSEADDR, as servers do.
         let error = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(held);
         let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| false, &mut 0)
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use")
-        );
-        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| true, &mut 0)
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("Bind for 127.0.0.1:{port} failed: port is already allocated")
-        );
+        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| false, &mut 0).unwrap_err();
+        assert_eq!(error.to_string(), format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use"));
+        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| true, &mut 0).unwrap_err();
+        assert_eq!(error.to_string(), format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
     }
 }

@@ -6,8 +6,7 @@
 use std::net::Ipv4Addr;
 
 use budu_sys::nft::{
-    Chain, Change, CtState, CtStatus, Element, Field, Hook, HookKind, HookPoint, Map, Statement,
-    Transaction,
+    Chain, Change, CtState, CtStatus, Element, Field, Hook, HookKind, HookPoint, Map, Statement, Transaction,
 };
 use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
@@ -38,11 +37,7 @@ pub(crate) fn by_address() -> Map {
 
 /// Ports published on every host address.
 pub(crate) fn by_port() -> Map {
-    Map {
-        name: "ports-any".into(),
-        key: vec![Field::Protocol, Field::Port],
-        data: vec![Field::Ipv4, Field::Port],
-    }
+    Map { name: "ports-any".into(), key: vec![Field::Protocol, Field::Port], data: vec![Field::Ipv4, Field::Port] }
 }
 
 /// The element of a published port; the flag tells whether it belongs into
@@ -101,10 +96,7 @@ impl Elements {
         let rest = |mine: &[Element], theirs: &[Element]| {
             mine.iter().filter(|element| !theirs.contains(element)).cloned().collect()
         };
-        Elements {
-            by_address: rest(&self.by_address, &other.by_address),
-            by_port: rest(&self.by_port, &other.by_port),
-        }
+        Elements { by_address: rest(&self.by_address, &other.by_address), by_port: rest(&self.by_port, &other.by_port) }
     }
 
     pub(crate) fn add(self) -> Vec<Change> {
@@ -119,8 +111,7 @@ impl Elements {
         // One attribute holds at most 64 KiB: some hundred elements a step.
         const STEP: usize = 512;
         let steps = |map: fn() -> Map, elements: Vec<Element>| {
-            let chunks: Vec<Change> =
-                elements.chunks(STEP).map(|chunk| change(map(), chunk.to_vec())).collect();
+            let chunks: Vec<Change> = elements.chunks(STEP).map(|chunk| change(map(), chunk.to_vec())).collect();
             chunks
         };
         let mut changes = steps(by_address, self.by_address);
@@ -202,18 +193,8 @@ impl Plan {
         vec![
             base(chain, HookKind::Filter, HookPoint::Forward, 0),
             rule(chain, [self.inward(true), Statement::Accept]),
-            rule(
-                chain,
-                [
-                    self.outward(true),
-                    Statement::CtState(CtState::EstablishedOrRelated),
-                    Statement::Accept,
-                ],
-            ),
-            rule(
-                chain,
-                [self.outward(true), Statement::CtStatus(CtStatus::Dnat), Statement::Accept],
-            ),
+            rule(chain, [self.outward(true), Statement::CtState(CtState::EstablishedOrRelated), Statement::Accept]),
+            rule(chain, [self.outward(true), Statement::CtStatus(CtStatus::Dnat), Statement::Accept]),
             rule(chain, [self.outward(true), Statement::Counter, Statement::Drop]),
         ]
     }
@@ -234,12 +215,7 @@ impl Plan {
         // own: the answer must come back through the host.
         changes.push(rule(
             chain,
-            [
-                self.outward(true),
-                from_containers(),
-                Statement::CtStatus(CtStatus::Dnat),
-                Statement::Masquerade,
-            ],
+            [self.outward(true), from_containers(), Statement::CtStatus(CtStatus::Dnat), Statement::Masquerade],
         ));
         changes
     }

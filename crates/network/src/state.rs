@@ -50,8 +50,7 @@ impl State {
 
     /// Whether a container of ours has a host port.
     pub(crate) fn publishes(&self, ip: Ipv4Addr, port: u16, protocol: Protocol) -> bool {
-        let overlaps =
-            |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();
+        let overlaps = |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();
         self.endpoints.values().flat_map(|held| &held.reservations).any(|held| {
             let held = held.port;
             held.host_port == port && held.protocol == protocol && overlaps(held.host_ip)
@@ -88,12 +87,7 @@ impl Core {
     }
 
     fn plan(&self, address: ipnet::Ipv4Net) -> Plan {
-        Plan {
-            table: self.table(),
-            bridge: self.config.bridge.clone(),
-            address,
-            masquerade: self.config.ip_masq,
-        }
+        Plan { table: self.table(), bridge: self.config.bridge.clone(), address, masquerade: self.config.ip_masq }
     }
 
     /// Puts bridge and firewall in place, once.
@@ -139,12 +133,7 @@ impl Core {
         }
     }
 
-    fn make_on(
-        &self,
-        bridge: Bridge,
-        ip: Option<Ipv4Addr>,
-        mac: Option<Mac>,
-    ) -> Result<Wired, Error> {
+    fn make_on(&self, bridge: Bridge, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Wired, Error> {
         let host_link = wire::link_name();
         let mut state = self.state();
         let addresses = state.addresses(bridge.address);
@@ -155,8 +144,7 @@ impl Core {
         state.links.insert(host_link.clone());
         drop(state);
         let mac = mac.unwrap_or(Mac::of(ip));
-        wire::wired(&self.config, bridge, ip, mac, &host_link)
-            .inspect_err(|_| self.release(Some(ip), &host_link))
+        wire::wired(&self.config, bridge, ip, mac, &host_link).inspect_err(|_| self.release(Some(ip), &host_link))
     }
 
     /// Returns an address and a link's name.

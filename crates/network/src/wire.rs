@@ -49,13 +49,7 @@ pub(crate) fn isolated() -> Result<OwnedFd, Error> {
 }
 
 /// Makes a namespace with loopback and a link to the bridge, addressed and up.
-pub(crate) fn wired(
-    config: &Config,
-    bridge: Bridge,
-    ip: Ipv4Addr,
-    mac: Mac,
-    host_link: &str,
-) -> Result<Wired, Error> {
+pub(crate) fn wired(config: &Config, bridge: Bridge, ip: Ipv4Addr, mac: Mac, host_link: &str) -> Result<Wired, Error> {
     let (netns, mut inside) = create()?;
     let mut batch = Batch::new();
     batch.add_veth(&Veth {
@@ -129,9 +123,8 @@ pub(crate) fn set_sysctls(netns: &OwnedFd, sysctls: &[(String, String)]) -> Resu
 
 fn inside_index(route: &mut Route) -> Result<u32, Error> {
     let link = route.link(INSIDE)?;
-    link.map(|link| link.index).ok_or_else(|| {
-        Error::kernel("find eth0 in a new network namespace", io::ErrorKind::NotFound.into())
-    })
+    link.map(|link| link.index)
+        .ok_or_else(|| Error::kernel("find eth0 in a new network namespace", io::ErrorKind::NotFound.into()))
 }
 
 /// Makes a namespace with the container's sysctls and an rtnetlink socket that

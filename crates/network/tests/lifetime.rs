@@ -35,9 +35,7 @@ fn a_port_in_use_is_refused_and_nothing_is_left() {
         let _server = std::net::TcpListener::bind("127.0.0.1:8082").unwrap();
         let error = networks.attach(&request("third", &[tcp(8082)])).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .ends_with("failed to bind host port 0.0.0.0:8082/tcp: address already in use"),
+            error.to_string().ends_with("failed to bind host port 0.0.0.0:8082/tcp: address already in use"),
             "{error}"
         );
         let socket = std::net::UdpSocket::bind("0.0.0.0:8083").unwrap();
@@ -63,11 +61,9 @@ fn host_ports_are_chosen_from_ranges_or_freely() {
         let wish = |host_port| PortRequest { host_port, ..tcp(0) };
         let range = wish(HostPort::Range(9000, 9001));
         let free = wish(HostPort::Ephemeral);
-        let a =
-            networks.attach(&request("a", &[range.clone(), free.clone(), free.clone()])).unwrap();
+        let a = networks.attach(&request("a", &[range.clone(), free.clone(), free.clone()])).unwrap();
         let b = networks.attach(&request("b", &[range.clone(), free])).unwrap();
-        let ports: Vec<u16> =
-            a.endpoint.ports.iter().chain(&b.endpoint.ports).map(|p| p.host_port).collect();
+        let ports: Vec<u16> = a.endpoint.ports.iter().chain(&b.endpoint.ports).map(|p| p.host_port).collect();
         assert_eq!((ports[0], ports[3]), (9000, 9001));
         let distinct: HashSet<u16> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), 5);
@@ -79,18 +75,13 @@ fn host_ports_are_chosen_from_ranges_or_freely() {
 #[test]
 fn requested_addresses_are_given_once() {
     on_host(|_| {
-        let networks =
-            Networks::open(Config { bip: Some("10.9.0.1/24".parse().unwrap()), ..config() })
-                .unwrap();
+        let networks = Networks::open(Config { bip: Some("10.9.0.1/24".parse().unwrap()), ..config() }).unwrap();
         let ip = Ipv4Addr::new(10, 9, 0, 77);
         let mac: Mac = "02:11:22:33:44:55".parse().unwrap();
-        let wish =
-            budu_network::AttachRequest { ip: Some(ip), mac: Some(mac), ..request("a", &[]) };
+        let wish = budu_network::AttachRequest { ip: Some(ip), mac: Some(mac), ..request("a", &[]) };
         let a = networks.attach(&wish).unwrap();
         let link =
-            budu_sys::netns::inside(netns_of(&a), || Route::open().unwrap().link("eth0").unwrap())
-                .unwrap()
-                .unwrap();
+            budu_sys::netns::inside(netns_of(&a), || Route::open().unwrap().link("eth0").unwrap()).unwrap().unwrap();
         assert_eq!(link.hardware, mac.0);
         assert_eq!(a.endpoint.ip, Some(ip));
         let again = budu_network::AttachRequest { ip: Some(ip), ..request("b", &[]) };
@@ -101,10 +92,7 @@ fn requested_addresses_are_given_once() {
         assert_eq!(network.endpoints, [a.endpoint]);
         assert_eq!(networks.get(&network.id[..12]).unwrap().name, "bridge");
         let error = networks.get("nowhere").unwrap_err();
-        assert_eq!(
-            (error.to_string().as_str(), error.class()),
-            ("network nowhere not found", ErrorClass::NotFound)
-        );
+        assert_eq!((error.to_string().as_str(), error.class()), ("network nowhere not found", ErrorClass::NotFound));
     });
 }
 
@@ -112,16 +100,11 @@ fn requested_addresses_are_given_once() {
 fn ready_namespaces_serve_and_go() {
     on_host(|_| {
         let before = census();
-        let networks = Networks::open(Config {
-            warm: 3,
-            bip: Some("10.9.0.1/29".parse().unwrap()),
-            ..Config::default()
-        })
-        .unwrap();
+        let networks =
+            Networks::open(Config { warm: 3, bip: Some("10.9.0.1/29".parse().unwrap()), ..Config::default() }).unwrap();
         networks.warm();
         // Six hosts less the gateway; ready ones never starve a container.
-        let attached: Vec<_> =
-            (0..5).map(|n| networks.attach(&request(&n.to_string(), &[])).unwrap()).collect();
+        let attached: Vec<_> = (0..5).map(|n| networks.attach(&request(&n.to_string(), &[])).unwrap()).collect();
         let ips: HashSet<_> = attached.iter().map(|a| a.endpoint.ip.unwrap()).collect();
         assert_eq!(ips.len(), 5);
         assert!(matches!(networks.attach(&request("more", &[])), Err(Error::Exhausted { .. })));
@@ -152,9 +135,7 @@ fn a_killed_daemons_containers_are_taken_over() {
         let peer = Some(host.peer.as_fd());
         let old = Networks::open(config()).unwrap();
         let kept = old.attach(&request("kept", &[tcp(8080)])).unwrap();
-        let lost = old
-            .attach(&request("lost", &[tcp(8081), port(Some(HOST), 8082, 80, Protocol::Tcp)]))
-            .unwrap();
+        let lost = old.attach(&request("lost", &[tcp(8081), port(Some(HOST), 8082, 80, Protocol::Tcp)])).unwrap();
         serve_tcp(netns_of(&kept), 80);
         // A crash: descriptors close, nothing is detached.
         drop(old);
@@ -198,14 +179,9 @@ fn a_takeover_interrupts_no_connection() {
         let old = Networks::open(config()).unwrap();
         let kept = old.attach(&request("kept", &[tcp(8080)])).unwrap();
         let listener =
-            budu_sys::netns::inside(netns_of(&kept), || std::net::TcpListener::bind("0.0.0.0:80"))
-                .unwrap()
-                .unwrap();
-        let mut client = budu_sys::netns::inside(host.peer.as_fd(), || {
-            std::net::TcpStream::connect((HOST, 8080))
-        })
-        .unwrap()
-        .unwrap();
+            budu_sys::netns::inside(netns_of(&kept), || std::net::TcpListener::bind("0.0.0.0:80")).unwrap().unwrap();
+        let mut client =
+            budu_sys::netns::inside(host.peer.as_fd(), || std::net::TcpStream::connect((HOST, 8080))).unwrap().unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let mut exchange = |byte: u8| {
             client.write_all(&[byte]).unwrap();
@@ -275,10 +251,7 @@ fn two_daemons_leave_each_other_alone() {
         two.shutdown(true).unwrap();
         ask_tcp(None, (HOST, 8080)).unwrap();
         one.shutdown(true).unwrap();
-        assert!(
-            Route::open().unwrap().link("one0").unwrap().is_some(),
-            "removed under a container"
-        );
+        assert!(Route::open().unwrap().link("one0").unwrap().is_some(), "removed under a container");
         one.detach("a").unwrap();
         drop(a);
         one.shutdown(true).unwrap();

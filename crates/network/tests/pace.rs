@@ -12,13 +12,7 @@ use rig::*;
 fn print(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_micros();
-    println!(
-        "{what:<44} p10 {:6}  p50 {:6}  p90 {:6}  max {:6} µs",
-        at(10),
-        at(50),
-        at(90),
-        at(100)
-    );
+    println!("{what:<44} p10 {:6}  p50 {:6}  p90 {:6}  max {:6} µs", at(10), at(50), at(90), at(100));
 }
 
 fn timed<T>(times: &mut Vec<Duration>, work: impl FnOnce() -> T) -> T {
@@ -93,9 +87,7 @@ fn a_hundred_containers_eight_at_a_time() {
                                 host_port: budu_network::HostPort::Ephemeral,
                                 ..port(None, 1, 80, Protocol::Tcp)
                             }];
-                            kept.push(timed(&mut times, || {
-                                networks.attach(&request(&name, &ports)).unwrap()
-                            }));
+                            kept.push(timed(&mut times, || networks.attach(&request(&name, &ports)).unwrap()));
                         }
                         (times, kept)
                     })

@@ -101,15 +101,12 @@ fn only_published_ports_are_reachable(ip_masq: bool, host: &Host) {
 fn the_hosts_loopback_is_no_ones_but_its_own() {
     on_host(|host| {
         let networks = Networks::open(config()).unwrap();
-        let server = networks
-            .attach(&request("server", &[port(Some(LOOPBACK), 8081, 81, Protocol::Tcp)]))
-            .unwrap();
+        let server = networks.attach(&request("server", &[port(Some(LOOPBACK), 8081, 81, Protocol::Tcp)])).unwrap();
         serve_tcp(netns_of(&server), 81);
         let listener = std::net::TcpListener::bind("127.0.0.1:9000").unwrap();
         listener.set_nonblocking(true).unwrap();
         // Neighbour and container route 127.0.0.0/8 through the host.
-        let via =
-            [(host.peer.as_fd(), HOST), (netns_of(&server), server.endpoint.gateway.unwrap())];
+        let via = [(host.peer.as_fd(), HOST), (netns_of(&server), server.endpoint.gateway.unwrap())];
         for (netns, gateway) in via {
             budu_sys::netns::inside(netns, || {
                 use budu_sys::netlink::{Batch, Route};
@@ -135,14 +132,10 @@ fn none_has_only_loopback_and_host_has_no_namespace() {
         let networks = Networks::open(config()).unwrap();
         let none = budu_network::AttachRequest { mode: Mode::None, ..request("n", &[]) };
         let none = networks.attach(&none).unwrap();
-        let links = budu_sys::netns::inside(netns_of(&none), || {
-            budu_sys::netlink::Route::open().unwrap().links().unwrap()
-        })
-        .unwrap();
-        assert_eq!(
-            links.iter().map(|link| (link.name.as_str(), link.up)).collect::<Vec<_>>(),
-            [("lo", true)]
-        );
+        let links =
+            budu_sys::netns::inside(netns_of(&none), || budu_sys::netlink::Route::open().unwrap().links().unwrap())
+                .unwrap();
+        assert_eq!(links.iter().map(|link| (link.name.as_str(), link.up)).collect::<Vec<_>>(), [("lo", true)]);
         let host = budu_network::AttachRequest { mode: Mode::Host, ..request("h", &[]) };
         let host = networks.attach(&host).unwrap();
         assert!(host.netns.is_none() && host.endpoint.ip.is_none());
@@ -188,17 +181,12 @@ fn a_udp_client_that_never_stops_reaches_each_new_container() {
         // Someone else's container, so that connections are tracked already.
         let _other = networks.attach(&request("other", &[])).unwrap();
         let peer = host.peer.as_fd();
-        let client =
-            budu_sys::netns::inside(peer, || UdpSocket::bind("0.0.0.0:7000")).unwrap().unwrap();
+        let client = budu_sys::netns::inside(peer, || UdpSocket::bind("0.0.0.0:7000")).unwrap().unwrap();
         client.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
         client.send_to(b"nobody listens", (HOST, 8080)).unwrap();
         for name in ["first", "second"] {
-            let server =
-                networks.attach(&request(name, &[port(None, 8080, 80, Protocol::Udp)])).unwrap();
-            let socket =
-                budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80"))
-                    .unwrap()
-                    .unwrap();
+            let server = networks.attach(&request(name, &[port(None, 8080, 80, Protocol::Udp)])).unwrap();
+            let socket = budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80")).unwrap().unwrap();
             socket.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
             client.send_to(name.as_bytes(), (HOST, 8080)).unwrap();
             let mut buffer = [0; 16];
@@ -221,10 +209,7 @@ fn the_first_packet_to_a_new_container_arrives() {
         for round in 0..20 {
             let name = round.to_string();
             let server = networks.attach(&request(&name, &[])).unwrap();
-            let socket =
-                budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80"))
-                    .unwrap()
-                    .unwrap();
+            let socket = budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80")).unwrap().unwrap();
             // Less than the second after which the kernel asks for a neighbour again.
             socket.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
             client.send_to(name.as_bytes(), (server.endpoint.ip.unwrap(), 80)).unwrap();

@@ -3,6 +3,7 @@
 //!
 //! The test binary is also the launcher that it starts, so it has a main
 //! function of its own. Needs root, and busybox-static for the programs.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -29,7 +30,7 @@ fn main() {
     if let Some(reason) = skip {
         eprintln!("skipped: {reason}");
     }
-    let tests: Vec<(&str, fn(&World) -> Result<(), Failed>)> = vec![
+    let tests: Vec<(&str, Test)> = vec![
         ("exit_status_and_output", exit_status_and_output),
         ("signals_are_128_plus_n", signals_are_128_plus_n),
         ("missing_command_is_named", missing_command_is_named),
@@ -44,9 +45,7 @@ fn main() {
     ];
     let trials = tests
         .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || test(&World::new(name))).with_ignored_flag(skip.is_some())
-        })
+        .map(|(name, test)| Trial::test(name, move || test(&World::new(name))).with_ignored_flag(skip.is_some()))
         .collect::<Vec<_>>();
     let mut trials = trials;
     let figures = Trial::test("figures", || figures(&World::new("figures")));
@@ -54,6 +53,9 @@ fn main() {
     // Each test starts its own launcher; they do not disturb each other.
     libtest_mimic::run(&arguments, trials).exit();
 }
+
+/// One test, in a world of its own.
+type Test = fn(&World) -> Result<(), Failed>;
 
 /// A launcher, a root file system and a run directory, gone with the value.
 struct World {
@@ -107,7 +109,11 @@ impl World {
             mounts: vec![
                 mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
                 mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
-                mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+                mount(
+                    "/dev/pts",
+                    "devpts",
+                    &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+                ),
                 mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
                 mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
             ],
@@ -130,13 +136,7 @@ impl World {
             work: self.dir.join("work"),
             readonly: false,
         };
-        Extras {
-            id: self.id.clone(),
-            run_dir: self.dir.join("run"),
-            rootfs: Some(rootfs),
-            stdio,
-            ..Default::default()
-        }
+        Extras { id: self.id.clone(), run_dir: self.dir.join("run"), rootfs: Some(rootfs), stdio, ..Default::default() }
     }
 
     fn create(&self, spec: &oci::Spec, extras: Extras) -> (UnixStream, Event) {
@@ -370,11 +370,10 @@ fn unknown_user_is_refused(world: &World) -> Result<(), Failed> {
 }
 
 fn exit_record_survives_the_engine(world: &World) -> Result<(), Failed> {
-    let (control, attached) = world.start(&world.spec(&["sh", "-c", "read line; exit 9"]), Stdio {
-        open_stdin: true,
-        stdin_once: true,
-        ..Stdio::default()
-    });
+    let (control, attached) = world.start(
+        &world.spec(&["sh", "-c", "read line; exit 9"]),
+        Stdio { open_stdin: true, stdin_once: true, ..Stdio::default() },
+    );
     // The engine dies: its connections close. The container ends afterwards.
     drop(control);
     let mut watcher = world.connect();

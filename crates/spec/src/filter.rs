@@ -57,7 +57,9 @@ impl Filters {
         let Value::Object(map) = value else { return Err(malformed("want a JSON object")) };
         for (key, values) in map {
             let list = match values {
-                Value::Object(set) => set.into_iter().filter(|(_, on)| on != &Value::Bool(false)).map(|(v, _)| v).collect(),
+                Value::Object(set) => {
+                    set.into_iter().filter(|(_, on)| on != &Value::Bool(false)).map(|(v, _)| v).collect()
+                }
                 Value::Array(list) => list
                     .into_iter()
                     .map(|v| v.as_str().map(str::to_owned).ok_or_else(|| malformed("want strings in the list")))

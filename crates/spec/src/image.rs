@@ -35,8 +35,7 @@ pub mod media_type {
     /// Docker manifest, schema 1: no longer supported, named to be refused clearly.
     pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
     /// Docker manifest, schema 1 signed.
-    pub const DOCKER_SCHEMA1_SIGNED: &str =
-        "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    pub const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     /// Docker image configuration.
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Docker layer, gzip.
@@ -73,11 +72,7 @@ pub struct Descriptor {
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Free annotations.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The content itself in base64. Kept, not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,11 +122,7 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Free annotations.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -154,11 +145,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Free annotations.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -169,21 +156,13 @@ pub struct ImageConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// Who made it.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub author: String,
     /// Go's name of the architecture: `amd64`, `arm64`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub architecture: String,
     /// Variant of the architecture: `v7`.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
     /// Go's name of the operating system.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -214,11 +193,7 @@ pub struct ImageConfig {
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// Top-level comment (Docker).
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub comment: String,
 }
 
@@ -382,8 +357,7 @@ mod tests {
         assert!(config.config.volumes.contains_key("/data"));
         assert_eq!(config.config.healthcheck.as_ref().expect("there").interval, 5_000_000_000);
         assert_eq!(config.platform().to_string(), "linux/amd64");
-        let config: ImageConfig =
-            serde_json::from_str(r#"{"config":null}"#).expect("config is optional");
+        let config: ImageConfig = serde_json::from_str(r#"{"config":null}"#).expect("config is optional");
         assert_eq!(config.config, RunConfig::default());
     }
 
@@ -391,10 +365,7 @@ mod tests {
     fn writes_what_docker_writes() {
         let mut run = RunConfig { cmd: Some(vec!["sh".into()]), ..RunConfig::default() };
         run.exposed_ports.insert("80/tcp".into(), Empty {});
-        assert_eq!(
-            serde_json::to_string(&run).expect("serialises"),
-            r#"{"ExposedPorts":{"80/tcp":{}},"Cmd":["sh"]}"#
-        );
+        assert_eq!(serde_json::to_string(&run).expect("serialises"), r#"{"ExposedPorts":{"80/tcp":{}},"Cmd":["sh"]}"#);
     }
 
     #[test]
@@ -402,11 +373,7 @@ mod tests {
         let digest = format!("sha256:{}", "0".repeat(64));
         let good = format!(r#"{{"mediaType":"x","digest":"{digest}","size":3}}"#);
         assert!(serde_json::from_str::<Descriptor>(&good).is_ok());
-        for bad in [
-            good.replace(":3", ":-3"),
-            good.replace("sha256:", "sha256:../"),
-            good.replace(":3", ":\"3\""),
-        ] {
+        for bad in [good.replace(":3", ":-3"), good.replace("sha256:", "sha256:../"), good.replace(":3", ":\"3\"")] {
             assert!(serde_json::from_str::<Descriptor>(&bad).is_err(), "{bad}");
         }
     }

@@ -10,13 +10,84 @@ const FIRST: &[&str] = &[
 ];
 
 const SECOND: &[&str] = &[
-    "amundsen", "anchor", "barge", "bay", "beacon", "bosun", "bow", "brig", "buoy", "canoe", "cape", "cargo", "clipper",
-    "compass", "coral", "cove", "crane", "crew", "current", "cutter", "davit", "deck", "delta", "dock", "dory", "ferry",
-    "fjord", "fleet", "frigate", "galley", "gull", "harbor", "hawser", "helm", "heron", "hull", "jetty", "kayak",
-    "keel", "ketch", "lagoon", "lantern", "lighthouse", "lugger", "marina", "mast", "mooring", "oar", "orca", "osprey",
-    "packet", "pelican", "petrel", "pier", "pilot", "pinnace", "port", "prow", "quay", "reef", "rigger", "rudder",
-    "sail", "schooner", "sextant", "shoal", "skiff", "sloop", "spar", "tern", "tide", "tiller", "trawler", "tug",
-    "voyage", "wharf", "winch", "yawl",
+    "amundsen",
+    "anchor",
+    "barge",
+    "bay",
+    "beacon",
+    "bosun",
+    "bow",
+    "brig",
+    "buoy",
+    "canoe",
+    "cape",
+    "cargo",
+    "clipper",
+    "compass",
+    "coral",
+    "cove",
+    "crane",
+    "crew",
+    "current",
+    "cutter",
+    "davit",
+    "deck",
+    "delta",
+    "dock",
+    "dory",
+    "ferry",
+    "fjord",
+    "fleet",
+    "frigate",
+    "galley",
+    "gull",
+    "harbor",
+    "hawser",
+    "helm",
+    "heron",
+    "hull",
+    "jetty",
+    "kayak",
+    "keel",
+    "ketch",
+    "lagoon",
+    "lantern",
+    "lighthouse",
+    "lugger",
+    "marina",
+    "mast",
+    "mooring",
+    "oar",
+    "orca",
+    "osprey",
+    "packet",
+    "pelican",
+    "petrel",
+    "pier",
+    "pilot",
+    "pinnace",
+    "port",
+    "prow",
+    "quay",
+    "reef",
+    "rigger",
+    "rudder",
+    "sail",
+    "schooner",
+    "sextant",
+    "shoal",
+    "skiff",
+    "sloop",
+    "spar",
+    "tern",
+    "tide",
+    "tiller",
+    "trawler",
+    "tug",
+    "voyage",
+    "wharf",
+    "winch",
+    "yawl",
 ];
 
 /// Draws `adjective_noun`; with `retry > 0` a digit is added, as the engine
@@ -24,7 +95,9 @@ const SECOND: &[&str] = &[
 pub fn random(retry: u32) -> String {
     let mut bytes = [0u8; 5];
     getrandom::fill(&mut bytes).expect("the kernel's random source never fails once booted");
-    let pick = |list: &[&'static str], at: usize| list[(usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1])) % list.len()];
+    let pick = |list: &[&'static str], at: usize| {
+        list[(usize::from(bytes[at]) << 8 | usize::from(bytes[at + 1])) % list.len()]
+    };
     let name = format!("{}_{}", pick(FIRST, 0), pick(SECOND, 2));
     if retry == 0 { name } else { format!("{name}{}", bytes[4] % 10) }
 }
@@ -51,7 +124,8 @@ mod tests {
 
     #[test]
     fn rule() {
-        for (name, good) in [("web", true), ("a", false), ("_x", false), ("a/b", false), ("a.b-c_9", true), ("", false)] {
+        for (name, good) in [("web", true), ("a", false), ("_x", false), ("a/b", false), ("a.b-c_9", true), ("", false)]
+        {
             assert_eq!(is_valid(name), good, "{name:?}");
         }
     }

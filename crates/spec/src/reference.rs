@@ -190,11 +190,8 @@ fn split_name(name: &str) -> Result<(String, String), ReferenceError> {
         _ => (DEFAULT_REGISTRY, name),
     };
     let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
-    let repository = if registry == DEFAULT_REGISTRY && !path.contains('/') {
-        format!("{OFFICIAL}{path}")
-    } else {
-        path.to_owned()
-    };
+    let repository =
+        if registry == DEFAULT_REGISTRY && !path.contains('/') { format!("{OFFICIAL}{path}") } else { path.to_owned() };
     if !is_registry(registry) {
         return Err(ReferenceError::Format);
     }
@@ -211,9 +208,7 @@ fn split_name(name: &str) -> Result<(String, String), ReferenceError> {
 }
 
 fn names_a_registry(first: &str) -> bool {
-    first == "localhost"
-        || first.contains(['.', ':'])
-        || first.bytes().any(|byte| byte.is_ascii_uppercase())
+    first == "localhost" || first.contains(['.', ':']) || first.bytes().any(|byte| byte.is_ascii_uppercase())
 }
 
 fn is_64_hex(text: &str) -> bool {
@@ -267,9 +262,7 @@ fn is_component(component: &str) -> bool {
     if !bytes.first().is_some_and(alphanumeric) || !bytes.last().is_some_and(alphanumeric) {
         return false;
     }
-    bytes
-        .split(alphanumeric)
-        .all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|&b| b == b'-'))
+    bytes.split(alphanumeric).all(|run| matches!(run, b"" | b"." | b"_" | b"__") || run.iter().all(|&b| b == b'-'))
 }
 
 impl FromStr for Reference {
@@ -326,11 +319,7 @@ mod tests {
             ("library/nginx", "docker.io/library/nginx", "nginx"),
             ("localhost/x", "localhost/x", "localhost/x"),
             ("localhost:5000/x", "localhost:5000/x", "localhost:5000/x"),
-            (
-                "127.0.0.1:5000/x/y:T_1.a-b",
-                "127.0.0.1:5000/x/y:T_1.a-b",
-                "127.0.0.1:5000/x/y:T_1.a-b",
-            ),
+            ("127.0.0.1:5000/x/y:T_1.a-b", "127.0.0.1:5000/x/y:T_1.a-b", "127.0.0.1:5000/x/y:T_1.a-b"),
             ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
             ("Registry/x", "Registry/x", "Registry/x"),
             ("a.b/c__d/e-----f.g", "a.b/c__d/e-----f.g", "a.b/c__d/e-----f.g"),
@@ -348,8 +337,7 @@ mod tests {
     #[test]
     fn adds_latest_only_when_nothing_selects() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        let tagged =
-            |text: &str| Reference::parse(text).expect(text).with_default_tag().to_string();
+        let tagged = |text: &str| Reference::parse(text).expect(text).with_default_tag().to_string();
         assert_eq!(tagged("x"), "docker.io/library/x:latest");
         assert_eq!(tagged("x:y"), "docker.io/library/x:y");
         assert_eq!(tagged(&format!("x@{digest}")), format!("docker.io/library/x@{digest}"));
@@ -394,23 +382,11 @@ mod tests {
             assert!(Reference::parse(text).is_err(), "{text:?} must be refused");
         }
         let error = |text: &str| Reference::parse(text).expect_err(text).to_string();
-        assert_eq!(
-            error("Foo"),
-            "invalid reference format: repository name (library/Foo) must be lowercase"
-        );
+        assert_eq!(error("Foo"), "invalid reference format: repository name (library/Foo) must be lowercase");
         assert_eq!(error("x:a b"), "invalid reference format");
         let hex = "a".repeat(64);
-        assert_eq!(
-            error(&hex),
-            format!("invalid repository name ({hex}), cannot specify 64-byte hexadecimal strings")
-        );
-        assert_eq!(
-            error(&format!("a.b/{}", "x".repeat(256))),
-            "repository name must not be more than 255 characters"
-        );
-        assert!(
-            Reference::parse("Foo/x").is_ok(),
-            "a capital letter before a slash makes a registry"
-        );
+        assert_eq!(error(&hex), format!("invalid repository name ({hex}), cannot specify 64-byte hexadecimal strings"));
+        assert_eq!(error(&format!("a.b/{}", "x".repeat(256))), "repository name must not be more than 255 characters");
+        assert!(Reference::parse("Foo/x").is_ok(), "a capital letter before a slash makes a registry");
     }
 }

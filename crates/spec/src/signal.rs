@@ -1,10 +1,39 @@
 //! Signal names and numbers (signal(7), x86-64 and aarch64 numbering).
 
 const NAMES: &[(&str, i32)] = &[
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("IOT", 6), ("BUS", 7), ("FPE", 8),
-    ("KILL", 9), ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16),
-    ("CHLD", 17), ("CLD", 17), ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23),
-    ("XCPU", 24), ("XFSZ", 25), ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29), ("POLL", 29), ("PWR", 30),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("IOT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
+    ("POLL", 29),
+    ("PWR", 30),
     ("SYS", 31),
 ];
 
@@ -48,8 +77,17 @@ mod tests {
     #[test]
     fn spellings() {
         for (text, want) in [
-            ("9", Some(9)), ("KILL", Some(9)), ("SIGTERM", Some(15)), ("sigusr1", Some(10)), ("RTMIN+3", Some(37)),
-            ("SIGRTMAX-1", Some(63)), ("0", None), ("65", None), ("NOPE", None), ("", None), ("RTMIN+99", None),
+            ("9", Some(9)),
+            ("KILL", Some(9)),
+            ("SIGTERM", Some(15)),
+            ("sigusr1", Some(10)),
+            ("RTMIN+3", Some(37)),
+            ("SIGRTMAX-1", Some(63)),
+            ("0", None),
+            ("65", None),
+            ("NOPE", None),
+            ("", None),
+            ("RTMIN+99", None),
         ] {
             assert_eq!(parse(text), want, "{text}");
         }

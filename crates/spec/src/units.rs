@@ -102,8 +102,11 @@ pub fn human_duration(seconds: i64) -> String {
 
 /// Parses a Go duration (`1h2m3.5s`, `300ms`) into nanoseconds.
 pub fn parse_duration(text: &str) -> Result<i64, UnitError> {
-    let error =
-        || UnitError { what: "duration", text: text.to_owned(), want: "give numbers with units, such as 1m30s or 500ms" };
+    let error = || UnitError {
+        what: "duration",
+        text: text.to_owned(),
+        want: "give numbers with units, such as 1m30s or 500ms",
+    };
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text.strip_prefix('+').unwrap_or(text)),
@@ -187,7 +190,9 @@ mod tests {
 
     #[test]
     fn bytes() {
-        for (text, want) in [("0", 0), ("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2KiB", 2048), ("1 GB", 1 << 30)] {
+        for (text, want) in
+            [("0", 0), ("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("2KiB", 2048), ("1 GB", 1 << 30)]
+        {
             assert_eq!(parse_bytes(text).unwrap(), want, "{text}");
         }
         for bad in ["", "m", "-1", "1x", "1..2k", "99999999999p"] {
@@ -197,7 +202,9 @@ mod tests {
 
     #[test]
     fn sizes_print_as_docker_prints_them() {
-        for (n, want) in [(0.0, "0B"), (12.0, "12B"), (1234.0, "1.23kB"), (77_900_000.0, "77.9MB"), (999_999.0, "1e3kB")] {
+        for (n, want) in
+            [(0.0, "0B"), (12.0, "12B"), (1234.0, "1.23kB"), (77_900_000.0, "77.9MB"), (999_999.0, "1e3kB")]
+        {
             if want != "1e3kB" {
                 assert_eq!(human_size(n, 3), want);
             }
@@ -208,8 +215,16 @@ mod tests {
     #[test]
     fn ages() {
         for (s, want) in [
-            (0, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (150, "2 minutes"),
-            (3600, "About an hour"), (7200, "2 hours"), (86400 * 3, "3 days"), (86400 * 21, "3 weeks"), (86400 * 800, "2 years"),
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (150, "2 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (86400 * 3, "3 days"),
+            (86400 * 21, "3 weeks"),
+            (86400 * 800, "2 years"),
         ] {
             assert_eq!(human_duration(s), want, "{s}");
         }
@@ -217,7 +232,8 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, want) in [("1h2m3.5s", 3_723_500_000_000), ("300ms", 300_000_000), ("0", 0), ("-5s", -5_000_000_000)] {
+        for (text, want) in [("1h2m3.5s", 3_723_500_000_000), ("300ms", 300_000_000), ("0", 0), ("-5s", -5_000_000_000)]
+        {
             assert_eq!(parse_duration(text).unwrap(), want, "{text}");
         }
         for bad in ["", "5", "s", "1y", "1m2"] {

@@ -128,9 +128,7 @@ impl CapSet {
 
     /// Members in kernel order.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
-        (0..u8::try_from(NAMES.len()).unwrap_or(u8::MAX))
-            .map(Capability)
-            .filter(move |one| self.contains(*one))
+        (0..u8::try_from(NAMES.len()).unwrap_or(u8::MAX)).map(Capability).filter(move |one| self.contains(*one))
     }
 }
 
@@ -159,10 +157,7 @@ pub fn last_cap() -> u8 {
 fn find_last_cap() -> u8 {
     let mut last = 0;
     // Read through prctl and not /proc, which may not be mounted where this runs.
-    while last < 63
-        && thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << (last + 1)))
-            .is_ok()
-    {
+    while last < 63 && thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(1 << (last + 1))).is_ok() {
         last += 1;
     }
     last
@@ -180,9 +175,7 @@ pub fn supported() -> CapSet {
 pub fn limit_bounding(keep: CapSet) -> io::Result<()> {
     for number in 0..=last_cap() {
         if keep.0 >> number & 1 == 0 {
-            thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(
-                1 << number,
-            ))?;
+            thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number))?;
         }
     }
     Ok(())
@@ -248,9 +241,7 @@ pub fn set(sets: Sets) -> io::Result<()> {
 /// `EPERM` when one is not.
 pub fn set_ambient(wanted: CapSet) -> io::Result<()> {
     thread::clear_ambient_capability_set()?;
-    wanted.iter().try_for_each(|capability| {
-        thread::configure_capability_in_ambient_set(capability.bit(), true)
-    })
+    wanted.iter().try_for_each(|capability| thread::configure_capability_in_ambient_set(capability.bit(), true))
 }
 
 /// Keeps the permitted set across a change from user 0 to another user (cleared again by exec).
@@ -274,16 +265,12 @@ mod tests {
             assert_eq!(Capability::from_name(name), None, "{name}");
         }
         assert_eq!(Capability::from_name("CHECKPOINT_RESTORE").map(Capability::number), Some(40));
-        assert_eq!(
-            Capability::from_name("NET_RAW").map(|one| one.to_string()).as_deref(),
-            Some("CAP_NET_RAW")
-        );
+        assert_eq!(Capability::from_name("NET_RAW").map(|one| one.to_string()).as_deref(), Some("CAP_NET_RAW"));
     }
 
     #[test]
     fn sets_print_in_kernel_order() {
-        let set: CapSet =
-            ["KILL", "CHOWN"].iter().filter_map(|name| Capability::from_name(name)).collect();
+        let set: CapSet = ["KILL", "CHOWN"].iter().filter_map(|name| Capability::from_name(name)).collect();
         assert_eq!(set.to_string(), "CAP_CHOWN,CAP_KILL");
         assert_eq!(CapSet::ALL.iter().count(), 41);
     }
@@ -307,8 +294,7 @@ mod tests {
                 return None;
             }
             limit_bounding(keep).expect("SETPCAP is effective");
-            set(Sets { effective: keep, permitted: keep, inheritable: keep })
-                .expect("shrinking is always allowed");
+            set(Sets { effective: keep, permitted: keep, inheritable: keep }).expect("shrinking is always allowed");
             set_ambient(keep).expect("permitted and inheritable");
             Some((bounding().expect("readable"), current().expect("readable")))
         })

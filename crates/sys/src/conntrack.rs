@@ -111,7 +111,6 @@ fn parse(tuple: &[u8]) -> Option<Flow> {
     let destination: [u8; 4] = find(find(tuple, 1)?, 2)?.try_into().ok()?;
     let transport = find(tuple, 2)?;
     let protocol = *find(transport, 1)?.first()?;
-    let port =
-        find(transport, 3).and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes);
+    let port = find(transport, 3).and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes);
     Some(Flow { protocol, destination: destination.into(), port })
 }

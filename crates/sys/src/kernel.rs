@@ -7,9 +7,7 @@ pub fn version() -> (u32, u32) {
 
 fn parse(release: &[u8]) -> (u32, u32) {
     let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
-        digits.iter().fold(0_u32, |number, digit| {
-            number.saturating_mul(10).saturating_add(u32::from(digit - b'0'))
-        })
+        digits.iter().fold(0_u32, |number, digit| number.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
     });
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

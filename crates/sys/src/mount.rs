@@ -51,7 +51,8 @@ impl Detached {
     /// # Errors
     /// What the kernel says, naming the parameter it refused.
     pub fn new(kind: &str, parameters: &[Parameter<'_>], attributes: u64) -> io::Result<Detached> {
-        let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| named(e, &format!("file system {kind}")))?;
+        let context =
+            fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| named(e, &format!("file system {kind}")))?;
         for (key, value) in parameters {
             match value {
                 Some(value) => fsconfig_set_string(&context, *key, *value),

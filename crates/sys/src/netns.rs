@@ -97,10 +97,7 @@ fn sysctl_path(name: &str) -> io::Result<String> {
         })
         .collect();
     if path.split('/').any(|part| part == ".." || part == ".") {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{name:?} leaves the directory of sysctls"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} leaves the directory of sysctls")));
     }
     Ok(format!("/proc/sys/{path}"))
 }
@@ -161,15 +158,8 @@ mod tests {
             "net.//.kernel.core_pattern",
         ] {
             let error = sysctl_path(name).map(|path| panic!("{name} gave {path}"));
-            assert_eq!(
-                error.map_err(|e: io::Error| e.kind()),
-                Err::<(), _>(io::ErrorKind::InvalidInput),
-                "{name}"
-            );
+            assert_eq!(error.map_err(|e: io::Error| e.kind()), Err::<(), _>(io::ErrorKind::InvalidInput), "{name}");
         }
-        assert_eq!(
-            sysctl_path("net.ipv4.conf.eth0/1.x").unwrap(),
-            "/proc/sys/net/ipv4/conf/eth0.1/x"
-        );
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.x").unwrap(), "/proc/sys/net/ipv4/conf/eth0.1/x");
     }
 }

@@ -295,7 +295,11 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 /// been reaped: our own children.
 pub fn signal_child(pid: Pid, signal: i32) -> io::Result<()> {
     // SAFETY: kill has no memory preconditions.
-    if unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if unsafe { libc::kill(pid.as_raw_nonzero().get(), signal) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// How a process ended.

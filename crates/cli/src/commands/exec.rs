@@ -58,7 +58,8 @@ impl Command for Exec {
         if !self.detach && self.interactive && self.tty && !terminal::stdin_is_tty() {
             return Err(Error::new("the input device is not a TTY"));
         }
-        let console_size = terminal::size().filter(|_| self.tty).map(|(rows, columns)| [u32::from(rows), u32::from(columns)]);
+        let console_size =
+            terminal::size().filter(|_| self.tty).map(|(rows, columns)| [u32::from(rows), u32::from(columns)]);
         let create = ExecCreate {
             user: self.user.clone().unwrap_or_default(),
             privileged: self.privileged,
@@ -73,7 +74,8 @@ impl Command for Exec {
             cmd: self.args[1..].to_vec(),
         };
         let client = cli.client()?;
-        let created: IdAnswer = client.json(Call::post(format!("{}/exec", path_of(&self.args[0]))).json(&create)).await?;
+        let created: IdAnswer =
+            client.json(Call::post(format!("{}/exec", path_of(&self.args[0]))).json(&create)).await?;
         let path = format!("/exec/{}", created.id);
         let start = ExecStart { detach: self.detach, tty: self.tty, console_size };
         let call = Call::post(format!("{path}/start")).json(&start);

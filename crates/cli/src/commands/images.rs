@@ -109,8 +109,12 @@ fn names(image: &ImageSummary, digests: bool) -> Vec<Name> {
     };
     let tags: Vec<(&str, &str)> =
         image.repo_tags.iter().filter(|tag| !tag.starts_with(NONE)).filter_map(|tag| tag.rsplit_once(':')).collect();
-    let known: Vec<(&str, &str)> =
-        image.repo_digests.iter().filter(|digest| !digest.starts_with(NONE)).filter_map(|digest| digest.split_once('@')).collect();
+    let known: Vec<(&str, &str)> = image
+        .repo_digests
+        .iter()
+        .filter(|digest| !digest.starts_with(NONE))
+        .filter_map(|digest| digest.split_once('@'))
+        .collect();
     let mut rows: Vec<Name> = Vec::new();
     for (repository, tag) in &tags {
         let of_it: Vec<&str> = known.iter().filter(|(name, _)| name == repository).map(|(_, digest)| *digest).collect();
@@ -120,7 +124,9 @@ fn names(image: &ImageSummary, digests: bool) -> Vec<Name> {
         }
     }
     for (repository, digest) in &known {
-        if !tags.iter().any(|(name, _)| name == repository) && (digests || !rows.iter().any(|row| row.repository == *repository)) {
+        if !tags.iter().any(|(name, _)| name == repository)
+            && (digests || !rows.iter().any(|row| row.repository == *repository))
+        {
             rows.push(name(repository, NONE, if digests { digest } else { NONE }));
         }
     }
@@ -161,7 +167,10 @@ mod tests {
             ..ImageSummary::default()
         };
         let show = |digests| {
-            names(&image, digests).iter().map(|n| format!("{} {} {}", n.repository, n.tag, n.digest)).collect::<Vec<_>>()
+            names(&image, digests)
+                .iter()
+                .map(|n| format!("{} {} {}", n.repository, n.tag, n.digest))
+                .collect::<Vec<_>>()
         };
         assert_eq!(show(false), ["r:5000/a 1 <none>", "r:5000/a 2 <none>", "b <none> <none>"]);
         assert_eq!(show(true), ["r:5000/a 1 sha256:x", "r:5000/a 2 sha256:x", "b <none> sha256:x"]);

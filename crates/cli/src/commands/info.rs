@@ -77,7 +77,9 @@ fn server_text(info: &ServerInfo) -> String {
     line("Cgroup Driver", &info.cgroup_driver);
     line("Cgroup Version", &info.cgroup_version);
     let _ = writeln!(text, " Plugins:");
-    for (name, list) in [("Volume", &info.plugins.volume), ("Network", &info.plugins.network), ("Log", &info.plugins.log)] {
+    for (name, list) in
+        [("Volume", &info.plugins.volume), ("Network", &info.plugins.network), ("Log", &info.plugins.log)]
+    {
         let _ = writeln!(text, "  {name}: {}", list.join(" "));
     }
     if let Some(state) = info.swarm.get("LocalNodeState").and_then(|state| state.as_str()) {

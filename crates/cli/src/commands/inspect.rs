@@ -75,7 +75,10 @@ impl Command for Inspect {
             Some(kind) => match KINDS.iter().position(|known| *known == kind) {
                 Some(at) => &KINDS[at..=at],
                 None if ["service", "task", "node", "plugin", "secret", "config"].contains(&kind) => {
-                    return Err(Error::new(format_args!("{}: inspecting a {kind} is not implemented yet", cli.program)));
+                    return Err(Error::new(format_args!(
+                        "{}: inspecting a {kind} is not implemented yet",
+                        cli.program
+                    )));
                 }
                 None => return Err(Error::new(format_args!("unknown type: {kind:?}"))),
             },
@@ -104,7 +107,8 @@ impl Command for InspectImage {
     const ARITY: Arity = Arity::AtLeast(1);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        inspect(cli, &self.args, self.format.as_deref(), |client, name| find(client, &["image"], name, false, false)).await
+        inspect(cli, &self.args, self.format.as_deref(), |client, name| find(client, &["image"], name, false, false))
+            .await
     }
 }
 
@@ -122,7 +126,13 @@ impl Command for InspectNetwork {
 }
 
 /// Looks `name` up as each of `kinds`.
-async fn find(client: &Client, kinds: &'static [&'static str], name: &str, more: bool, any: bool) -> Result<Data, Error> {
+async fn find(
+    client: &Client,
+    kinds: &'static [&'static str],
+    name: &str,
+    more: bool,
+    any: bool,
+) -> Result<Data, Error> {
     let mut result = Err(Error::new(format_args!("Error: No such object: {name}")));
     for kind in kinds {
         let call = Call::get(match *kind {

@@ -65,7 +65,8 @@ impl Command for Logs {
             // Below API 1.42 every answer is called raw: ask whether there is a terminal.
             _ if client.version().minor >= 42 => true,
             _ => {
-                let container: budu_spec::docker::ContainerInspect = client.json(Call::get(format!("{path}/json"))).await?;
+                let container: budu_spec::docker::ContainerInspect =
+                    client.json(Call::get(format!("{path}/json"))).await?;
                 container.config.tty
             }
         };

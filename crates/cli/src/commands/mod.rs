@@ -78,9 +78,7 @@ const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
         arity: C::ARITY,
         options_first: C::OPTIONS_FIRST,
         define: || C::augment_args(clap::Command::new("budu")),
-        run: |cli, matches| {
-            Box::pin(async move { C::from_arg_matches(matches).map_err(Error::new)?.run(cli).await })
-        },
+        run: |cli, matches| Box::pin(async move { C::from_arg_matches(matches).map_err(Error::new)?.run(cli).await }),
     }
 }
 
@@ -228,7 +226,8 @@ fn unknown(cli: &Cli, words: &[&str]) -> Result<Found, Error> {
     let program = cli.program;
     let first = words.first().copied().unwrap_or_default();
     let Some((group, about)) = GROUPS.iter().find(|(name, _)| *name == first) else {
-        let text = format!("{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information");
+        let text =
+            format!("{program}: unknown command: {program} {first}\n\nRun '{program} --help' for more information");
         return Err(Error::Usage { text, code: 1 });
     };
     match words.get(1) {
@@ -297,12 +296,16 @@ pub(crate) fn overview(program: &str, globals: &clap::Command) -> String {
     others.sort_unstable();
     let groups: Vec<(&str, &str)> = GROUPS
         .iter()
-        .filter(|(group, _)| TABLE.iter().any(|entry| entry.names[0].split(' ').next() == Some(group) && entry.names[0].contains(' ')))
+        .filter(|(group, _)| {
+            TABLE.iter().any(|entry| entry.names[0].split(' ').next() == Some(group) && entry.names[0].contains(' '))
+        })
         .copied()
         .collect();
     let mut page = format!(
         "Usage:  {program} [OPTIONS] COMMAND\n\nA container engine in one program\n\nCommon Commands:\n{}\nManagement Commands:\n{}\nCommands:\n{}",
-        listed(&first), listed(&groups), listed(&others)
+        listed(&first),
+        listed(&groups),
+        listed(&others)
     );
     let options = help::options(globals, 80);
     if !options.is_empty() {

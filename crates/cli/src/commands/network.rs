@@ -69,10 +69,13 @@ impl Command for List {
 fn row(network: &Network, cut: bool) -> Data {
     let text = |name: &str, value: &str| (name.to_owned(), Data::from(value));
     let created = network.created.parse::<jiff::Timestamp>();
-    let created = created.map_or_else(|_| network.created.clone(), |time| {
-        let time = jiff::tz::Offset::UTC.to_datetime(time);
-        time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
-    });
+    let created = created.map_or_else(
+        |_| network.created.clone(),
+        |time| {
+            let time = jiff::tz::Offset::UTC.to_datetime(time);
+            time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
+        },
+    );
     let mut members = vec![
         text("CreatedAt", &created),
         text("Driver", &network.driver),

@@ -1,7 +1,5 @@
 //! `port`, and how ports are shown in tables.
 
-
-
 use budu_spec::docker::{ContainerInspect, PortSummary};
 
 use super::Command;
@@ -24,7 +22,8 @@ impl Command for Port {
     const ARITY: Arity = Arity::Between(1, 2);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        let container: ContainerInspect = cli.client()?.json(Call::get(format!("{}/json", path_of(&self.args[0])))).await?;
+        let container: ContainerInspect =
+            cli.client()?.json(Call::get(format!("{}/json", path_of(&self.args[0])))).await?;
         let wanted = self.args.get(1).map(|port| if port.contains('/') { port.clone() } else { format!("{port}/tcp") });
         let mut lines: Vec<(u16, String)> = Vec::new();
         for (port, bindings) in &container.network_settings.ports {
@@ -34,7 +33,10 @@ impl Command for Port {
             let number = port.split('/').next().and_then(|number| number.parse().ok()).unwrap_or_default();
             for binding in bindings.iter().flatten() {
                 let address = join(&binding.host_ip, &binding.host_port);
-                lines.push((number, if wanted.is_some() { format!("{address}\n") } else { format!("{port} -> {address}\n") }));
+                lines.push((
+                    number,
+                    if wanted.is_some() { format!("{address}\n") } else { format!("{port} -> {address}\n") },
+                ));
             }
         }
         if let Some(wanted) = wanted.filter(|_| lines.is_empty()) {
@@ -102,10 +104,7 @@ mod tests {
             port("", 9001, None, "tcp"),
             port("0.0.0.0", 53, Some(53), "udp"),
         ];
-        assert_eq!(
-            displayed(&ports),
-            "0.0.0.0:53->53/udp, 9000-9001/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
-        );
+        assert_eq!(displayed(&ports), "0.0.0.0:53->53/udp, 9000-9001/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         assert_eq!(displayed(&[]), "");
     }
 }

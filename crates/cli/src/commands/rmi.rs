@@ -30,10 +30,13 @@ impl Command for Rmi {
         let client = cli.client()?;
         let mut code = 0;
         for name in &self.args {
-            let query = Query::new(format!("/images/{}", escape_name(name))).flag("force", self.force).flag("noprune", self.no_prune);
+            let query = Query::new(format!("/images/{}", escape_name(name)))
+                .flag("force", self.force)
+                .flag("noprune", self.no_prune);
             match client.json::<Vec<ImageDeleted>>(Call::delete(query)).await {
                 Ok(steps) => {
-                    let untagged = |step: &ImageDeleted| step.untagged.as_ref().map(|name| format!("Untagged: {name}\n"));
+                    let untagged =
+                        |step: &ImageDeleted| step.untagged.as_ref().map(|name| format!("Untagged: {name}\n"));
                     let deleted = |step: &ImageDeleted| step.deleted.as_ref().map(|id| format!("Deleted: {id}\n"));
                     put(&steps.iter().filter_map(|step| deleted(step).or_else(|| untagged(step))).collect::<String>())?;
                 }

@@ -71,7 +71,8 @@ impl Command for Create {
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
         check_pull(&self.image.pull).map_err(|error| with_help(&error, cli.program, "create", 125))?;
-        let body = plan(cli, &self.container, &self.args).map_err(|error| with_help(&error, cli.program, "create", 125))?;
+        let body =
+            plan(cli, &self.container, &self.args).map_err(|error| with_help(&error, cli.program, "create", 125))?;
         let id = create(cli, &self.container, &self.image, body).await?;
         put_line(&id)?;
         Ok(0)
@@ -134,13 +135,14 @@ fn with_help(error: &Error, program: &str, command: &str, code: i32) -> Error {
 fn start_failed(error: &Error, program: &str) -> Error {
     let text = error.to_string();
     let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    let code = if says(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) {
-        127
-    } else if says(&["permission denied", "is a directory"]) {
-        126
-    } else {
-        125
-    };
+    let code =
+        if says(&["executable file not found", "no such file or directory", "system cannot find the file specified"]) {
+            127
+        } else if says(&["permission denied", "is a directory"]) {
+            126
+        } else {
+            125
+        };
     with_help(error, program, "run", code)
 }
 
@@ -171,9 +173,8 @@ async fn create(cli: &Cli, flags: &ContainerFlags, image: &ImageFlags, body: Con
     };
     let client = cli.client()?;
     let platform = platform(image.platform.as_deref());
-    let query = Query::new("/containers/create")
-        .maybe("name", flags.name.as_deref())
-        .maybe("platform", platform.as_deref());
+    let query =
+        Query::new("/containers/create").maybe("name", flags.name.as_deref()).maybe("platform", platform.as_deref());
     let call = Call::post(query).json(&body);
     if image.pull == "always" {
         pull_image(cli, reference.as_ref(), name, image).await?;
@@ -227,11 +228,12 @@ impl IdFile {
                 "container ID file found, make sure the other container isn't running or delete {path}"
             )));
         }
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|error| Error::new(format_args!("failed to create the container ID file: {}", crate::error::open_failed(path, &error))))?;
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
+            Error::new(format_args!(
+                "failed to create the container ID file: {}",
+                crate::error::open_failed(path, &error)
+            ))
+        })?;
         Ok(IdFile { path: path.to_owned(), written: false })
     }
 

@@ -2,8 +2,8 @@
 
 use budu_spec::docker::ContainerInspect;
 
-use super::interact::{self, SignalProxy};
 use super::Command;
+use super::interact::{self, SignalProxy};
 use super::lists::each;
 use super::run::{exit_code, path_of};
 use crate::attach::{Ended, Streams, carry};
@@ -69,7 +69,8 @@ impl Start {
             .flag("stderr", true);
         let condition = if container.host_config.auto_remove { "removed" } else { "next-exit" };
         let wait = Query::new(format!("{path}/wait")).set("condition", condition);
-        let (hijacked, mut waiting) = tokio::try_join!(client.hijack(Call::post(attach)), client.stream(Call::post(wait)))?;
+        let (hijacked, mut waiting) =
+            tokio::try_join!(client.hijack(Call::post(attach)), client.stream(Call::post(wait)))?;
         let raw = if tty && stdin { RawMode::enter()? } else { None };
         client.done(Call::post(format!("{path}/start"))).await?;
         let keys = (tty && stdin && terminal::stdin_is_tty()).then_some(watcher);

@@ -20,8 +20,12 @@ impl Command for Tag {
     const ARITY: Arity = Arity::Exactly(2);
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
-        let target = Reference::parse(&self.args[1])
-            .map_err(|error| Error::new(format_args!("Error parsing reference: {:?} is not a valid repository/tag: {error}", self.args[1])))?;
+        let target = Reference::parse(&self.args[1]).map_err(|error| {
+            Error::new(format_args!(
+                "Error parsing reference: {:?} is not a valid repository/tag: {error}",
+                self.args[1]
+            ))
+        })?;
         if target.digest().is_some() {
             return Err(Error::new("refusing to create a tag with a digest reference"));
         }

@@ -102,7 +102,11 @@ fn server_text(server: &ServerVersion) -> String {
     if parts.peek().is_none_or(|part| part.name != "Engine") {
         text += " Engine:\n";
         engine("Version:", &server.version, &mut text);
-        engine("API version:", &format!("{} (minimum version {})", server.api_version, server.min_api_version), &mut text);
+        engine(
+            "API version:",
+            &format!("{} (minimum version {})", server.api_version, server.min_api_version),
+            &mut text,
+        );
         engine("Git commit:", &server.git_commit, &mut text);
         engine("OS/Arch:", &format!("{}/{}", server.os, server.arch), &mut text);
     }
@@ -116,7 +120,11 @@ fn server_text(server: &ServerVersion) -> String {
             }
             continue;
         }
-        engine("API version:", &format!("{} (minimum version {})", detail("ApiVersion"), detail("MinAPIVersion")), &mut text);
+        engine(
+            "API version:",
+            &format!("{} (minimum version {})", detail("ApiVersion"), detail("MinAPIVersion")),
+            &mut text,
+        );
         for (name, key) in [("Go version:", "GoVersion"), ("Git commit:", "GitCommit"), ("Built:", "BuildTime")] {
             if !detail(key).is_empty() {
                 engine(name, detail(key), &mut text);

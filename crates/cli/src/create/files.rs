@@ -12,7 +12,9 @@ pub(crate) fn environment(files: &[String], flags: &[String]) -> Result<Vec<Stri
             let (name, value) = line.split_once('=').map_or((line.as_str(), None), |(name, value)| (name, Some(value)));
             let name = name.trim_start();
             if name.contains(char::is_whitespace) {
-                return Err(Error::new(format_args!("invalid env file ({file}): variable '{name}' contains whitespaces")));
+                return Err(Error::new(format_args!(
+                    "invalid env file ({file}): variable '{name}' contains whitespaces"
+                )));
             }
             if name.is_empty() {
                 return Err(Error::new(format_args!("invalid env file ({file}): no variable name on line '{line}'")));
@@ -49,7 +51,11 @@ pub(super) fn labels(files: &[String], flags: &[String]) -> Result<BTreeMap<Stri
 
 /// `key=value` texts to a map; the last of a key wins.
 pub(super) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    texts.iter().map(|text| text.split_once('=').unwrap_or((text, ""))).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    texts
+        .iter()
+        .map(|text| text.split_once('=').unwrap_or((text, "")))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 /// The lines of a file that are neither empty nor comments.

@@ -80,7 +80,9 @@ fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), Str
         "type" => mount.kind = value.to_lowercase(),
         "source" | "src" => {
             mount.source = match value.starts_with("./") || value.starts_with("../") || value == "." {
-                true => std::path::absolute(value).map_or_else(|_| value.to_owned(), |path| clean(&path.to_string_lossy())),
+                true => {
+                    std::path::absolute(value).map_or_else(|_| value.to_owned(), |path| clean(&path.to_string_lossy()))
+                }
                 false => value.to_owned(),
             }
         }
@@ -92,7 +94,11 @@ fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), Str
             "disabled" => bind(mount).non_recursive = true,
             "writable" => bind(mount).read_only_non_recursive = true,
             "readonly" => bind(mount).read_only_force_recursive = true,
-            _ => return Err(format!("invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")")),
+            _ => {
+                return Err(format!(
+                    "invalid value for bind-recursive: {value} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+                ));
+            }
         },
         "volume-subpath" => options(&mut mount.volume_options)["Subpath"] = json!(value),
         "volume-label" => {
@@ -121,7 +127,11 @@ fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), Str
 fn check_kind(mount: &Mount) -> Result<(), String> {
     let kind = mount.kind.as_str();
     let mixed = |present: bool, option: &str, wanted: &str| {
-        if present && kind != wanted { Err(format!("cannot mix '{option}-*' options with mount type '{kind}'")) } else { Ok(()) }
+        if present && kind != wanted {
+            Err(format!("cannot mix '{option}-*' options with mount type '{kind}'"))
+        } else {
+            Ok(())
+        }
     };
     mixed(mount.volume_options.is_some(), "volume", "volume")?;
     mixed(mount.image_options.is_some(), "image", "image")?;
@@ -129,11 +139,15 @@ fn check_kind(mount: &Mount) -> Result<(), String> {
     mixed(mount.tmpfs_options.is_some(), "tmpfs", "tmpfs")?;
     if let Some(bind) = &mount.bind_options {
         if bind.read_only_non_recursive && !mount.read_only {
-            return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned());
+            return Err(
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned()
+            );
         }
         if bind.read_only_force_recursive {
             if !mount.read_only {
-                return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned());
+                return Err(
+                    "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned()
+                );
             }
             if bind.propagation != "rprivate" {
                 return Err("option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".to_owned());
@@ -169,7 +183,10 @@ mod tests {
         assert_eq!((mount.source.as_str(), mount.target.as_str(), mount.read_only), ("/a", "/b", true));
         assert_eq!(mount.bind_options.unwrap().propagation, "rshared");
         let mount = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
-        assert_eq!(mount.tmpfs_options, Some(budu_spec::docker::TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: None }));
+        assert_eq!(
+            mount.tmpfs_options,
+            Some(budu_spec::docker::TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: None })
+        );
         let mount = parse("type=volume,source=v,target=/v,volume-nocopy,volume-label=a=b").unwrap();
         assert_eq!(mount.volume_options.unwrap(), json!({"NoCopy": true, "Labels": {"a": "b"}}));
     }

@@ -67,7 +67,12 @@ fn parse(text: &str) -> Result<(String, EndpointSettings), Error> {
             "alias" => endpoint.aliases.get_or_insert_default().push(value),
             "ip" => endpoint.ipam_config.get_or_insert_default().ipv4_address = address(&value)?,
             "ip6" => endpoint.ipam_config.get_or_insert_default().ipv6_address = address(&value)?,
-            "link-local-ip" => endpoint.ipam_config.get_or_insert_default().link_local_ips.get_or_insert_default().push(address(&value)?),
+            "link-local-ip" => endpoint
+                .ipam_config
+                .get_or_insert_default()
+                .link_local_ips
+                .get_or_insert_default()
+                .push(address(&value)?),
             "mac-address" => endpoint.mac_address = mac(&value)?,
             "driver-opt" => {
                 let Some((key, value)) = value.split_once('=') else {
@@ -76,9 +81,9 @@ fn parse(text: &str) -> Result<(String, EndpointSettings), Error> {
                 endpoint.driver_opts.get_or_insert_default().insert(key.to_owned(), value.to_owned());
             }
             "gw-priority" => {
-                endpoint.gw_priority = value
-                    .parse()
-                    .map_err(|_| Error::new(format_args!("invalid gw-priority: invalid syntax: value must be an integer: {value}")))?;
+                endpoint.gw_priority = value.parse().map_err(|_| {
+                    Error::new(format_args!("invalid gw-priority: invalid syntax: value must be an integer: {value}"))
+                })?;
             }
             _ => return Err(Error::new(format_args!("invalid field key {key}"))),
         }
@@ -105,7 +110,9 @@ pub(super) fn mac(text: &str) -> Result<String, Error> {
 
 /// Applies `--ip`, `--network-alias` and their like.
 fn describe(name: &str, endpoint: &mut EndpointSettings, flags: &ContainerFlags) -> Result<(), Error> {
-    let twice = |flag: &str| Error::new(format_args!("conflicting options: cannot specify both --{flag} and per-network {flag}"));
+    let twice = |flag: &str| {
+        Error::new(format_args!("conflicting options: cannot specify both --{flag} and per-network {flag}"))
+    };
     let aliases: Vec<String> = flags.network_alias.clone();
     if !aliases.is_empty() {
         if endpoint.aliases.is_some() {
@@ -124,10 +131,9 @@ fn describe(name: &str, endpoint: &mut EndpointSettings, flags: &ContainerFlags)
     };
     if wished != EndpointIpam::default() {
         let ipam = endpoint.ipam_config.get_or_insert_default();
-        for (own, wished, flag) in [
-            (&mut ipam.ipv4_address, wished.ipv4_address, "ip"),
-            (&mut ipam.ipv6_address, wished.ipv6_address, "ip6"),
-        ] {
+        for (own, wished, flag) in
+            [(&mut ipam.ipv4_address, wished.ipv4_address, "ip"), (&mut ipam.ipv6_address, wished.ipv6_address, "ip6")]
+        {
             if !wished.is_empty() {
                 if !own.is_empty() {
                     return Err(twice(flag));
@@ -145,4 +151,3 @@ fn describe(name: &str, endpoint: &mut EndpointSettings, flags: &ContainerFlags)
     }
     Ok(())
 }
-

@@ -65,7 +65,13 @@ pub(super) fn cpus(text: &str) -> Result<i64, String> {
 /// `--sysctl`: `name=value` in a namespaced part of the kernel's parameters.
 pub(super) fn sysctl(text: &str) -> Result<(String, String), String> {
     const ALLOWED: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
     let refused = || format!("sysctl '{text}' is not allowed");
@@ -77,8 +83,22 @@ pub(super) fn sysctl(text: &str) -> Result<(String, String), String> {
 /// `--ulimit`: `name=soft[:hard]`.
 pub(super) fn ulimit(text: &str) -> Result<Ulimit, String> {
     const NAMES: &[&str] = &[
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-        "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
     if !NAMES.contains(&name) {
@@ -133,7 +153,8 @@ pub(super) fn throttle_count(text: &str) -> Result<ThrottleDevice, String> {
 pub(super) fn device_rule(text: &str) -> Result<String, String> {
     let bad = || format!("invalid device cgroup format '{text}'");
     let mut words = text.split(' ');
-    let (Some(kind), Some(numbers), Some(access), None) = (words.next(), words.next(), words.next(), words.next()) else {
+    let (Some(kind), Some(numbers), Some(access), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
         return Err(bad());
     };
     let number = |text: &str| text == "*" || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
@@ -198,7 +219,11 @@ pub(super) fn csv(text: &str) -> Result<Vec<String>, String> {
                     }
                     Some('"') => break,
                     Some(c) => field.push(c),
-                    None => return Err(r#"parse error on line 1, column 1: extraneous or missing " in quoted-field"#.to_owned()),
+                    None => {
+                        return Err(
+                            r#"parse error on line 1, column 1: extraneous or missing " in quoted-field"#.to_owned()
+                        );
+                    }
                 }
             },
             '"' => return Err(r#"parse error on line 1, column 1: bare " in non-quoted-field"#.to_owned()),

@@ -98,7 +98,11 @@ fn host(flags: &ContainerFlags) -> Result<HostConfig, Error> {
         cgroupns_mode: text(&flags.cgroupns),
         dns: flags.dns.clone(),
         dns_options: flags.dns_option.clone(),
-        dns_search: flags.dns_search.iter().map(|name| if name == "." { String::new() } else { name.clone() }).collect(),
+        dns_search: flags
+            .dns_search
+            .iter()
+            .map(|name| if name == "." { String::new() } else { name.clone() })
+            .collect(),
         extra_hosts: some(&flags.add_host),
         group_add: some(&flags.group_add),
         ipc_mode: text(&flags.ipc),
@@ -165,7 +169,8 @@ fn volumes(list: &[String]) -> Result<Volumes, Error> {
                 anonymous.insert(text.clone(), Empty {});
             }
             Some((source, rest)) if source.starts_with('.') => {
-                let here = std::env::current_dir().map_err(|error| Error::new(format_args!("current directory: {error}")))?;
+                let here =
+                    std::env::current_dir().map_err(|error| Error::new(format_args!("current directory: {error}")))?;
                 binds.push(format!("{}:{rest}", clean(&format!("{}/{source}", here.display()))));
             }
             Some(_) => binds.push(text.clone()),

@@ -81,7 +81,8 @@ fn published(ports: &mut Ports, text: &str) -> Result<(), Error> {
     if container.is_empty() {
         return Err(Error::new(format_args!("no port specified: {text}<empty>")));
     }
-    let (start, end) = port_range(container).map_err(|_| Error::new(format_args!("invalid containerPort: {container}")))?;
+    let (start, end) =
+        port_range(container).map_err(|_| Error::new(format_args!("invalid containerPort: {container}")))?;
     let host_range = match host {
         "" => None,
         host => Some(port_range(host).map_err(|_| Error::new(format_args!("invalid hostPort: {host}")))?),
@@ -91,7 +92,9 @@ fn published(ports: &mut Ports, text: &str) -> Result<(), Error> {
         && host_end - host_start != count
         && count != 0
     {
-        return Err(Error::new(format_args!("invalid ranges specified for container and host Ports: {container} and {host}")));
+        return Err(Error::new(format_args!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        )));
     }
     for step in 0..=count {
         let host_port = match host_range {
@@ -118,7 +121,9 @@ mod tests {
             Ok(ports) => ports
                 .bindings
                 .iter()
-                .flat_map(|(port, list)| list.iter().flatten().map(move |b| format!("{port}={}:{}", b.host_ip, b.host_port)))
+                .flat_map(|(port, list)| {
+                    list.iter().flatten().map(move |b| format!("{port}={}:{}", b.host_ip, b.host_port))
+                })
                 .collect::<Vec<_>>()
                 .join(" "),
         }

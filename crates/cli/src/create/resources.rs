@@ -102,7 +102,8 @@ pub(super) fn health(flags: &ContainerFlags) -> Result<Option<HealthConfig>, Err
         (&flags.health_start_period, "--health-start-period"),
         (&flags.health_start_interval, "--health-start-interval"),
     ];
-    let set = flags.health_cmd.is_some() || flags.health_retries.is_some() || durations.iter().any(|(d, _)| d.is_some());
+    let set =
+        flags.health_cmd.is_some() || flags.health_retries.is_some() || durations.iter().any(|(d, _)| d.is_some());
     if flags.no_healthcheck {
         if set {
             return Err(Error::new("--no-healthcheck conflicts with --health-* options"));

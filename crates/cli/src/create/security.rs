@@ -24,7 +24,9 @@ pub(super) fn plan(options: &[String]) -> Result<Security, Error> {
         let option = match option.split_once(['=', ':']) {
             None if option == "no-new-privileges" => option.clone(),
             None => return Err(Error::new(format_args!("Invalid --security-opt: {option:?}"))),
-            Some(("seccomp", value)) if !matches!(value, "unconfined" | "builtin") => format!("seccomp={}", profile(value)?),
+            Some(("seccomp", value)) if !matches!(value, "unconfined" | "builtin") => {
+                format!("seccomp={}", profile(value)?)
+            }
             Some((key, value)) if option.contains('=') => format!("{key}={value}"),
             Some(_) => option.clone(),
         };
@@ -45,7 +47,8 @@ fn full_name(name: &str) -> String {
 }
 
 fn profile(path: &str) -> Result<String, Error> {
-    let failed = |why: &dyn std::fmt::Display| Error::new(format_args!("opening seccomp profile ({path}) failed: {why}"));
+    let failed =
+        |why: &dyn std::fmt::Display| Error::new(format_args!("opening seccomp profile ({path}) failed: {why}"));
     let text = std::fs::read(path).map_err(|error| failed(&open_failed(path, &error)))?;
     let json = crate::data::Data::parse(&text)
         .map_err(|error| Error::new(format_args!("compacting json for seccomp profile ({path}) failed: {error}")))?;

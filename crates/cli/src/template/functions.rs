@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use crate::data::Data;
 
 const NAMES: &[&str] = &[
-    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "println", "printf", "html",
-    "js", "urlquery", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
+    "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "len", "index", "slice", "print", "println", "printf",
+    "html", "js", "urlquery", "json", "split", "join", "title", "lower", "upper", "pad", "truncate",
 ];
 
 /// Tells whether `name` is a function.
@@ -93,9 +93,10 @@ fn index(value: &Data, keys: &[Data]) -> Result<Data, String> {
                 let at = usize::try_from(*n).ok().and_then(|n| list.get(n));
                 at.cloned().ok_or_else(|| format!("index out of range: {n}"))?
             }
-            (Data::Map(members), Data::Text(name)) => {
-                members.iter().find(|(key, _)| key == name).map_or(Data::Text(String::new()), |(_, value)| value.clone())
-            }
+            (Data::Map(members), Data::Text(name)) => members
+                .iter()
+                .find(|(key, _)| key == name)
+                .map_or(Data::Text(String::new()), |(_, value)| value.clone()),
             (Data::Null, Data::Int(n)) => return Err(format!("index out of range: {n}")),
             (Data::Null, _) => return Err("index of untyped nil".to_owned()),
             (_, key) => return Err(format!("cannot index with {key}")),
@@ -180,7 +181,8 @@ fn type_name(data: &Data) -> &'static str {
 
 fn formatted(spec: &str, verb: char, value: &Data) -> String {
     let flags: String = spec.chars().take_while(|c| "+-# 0".contains(*c)).collect();
-    let (width, precision) = spec[flags.len()..].split_once('.').map_or((&spec[flags.len()..], None), |(w, p)| (w, Some(p)));
+    let (width, precision) =
+        spec[flags.len()..].split_once('.').map_or((&spec[flags.len()..], None), |(w, p)| (w, Some(p)));
     let precision = precision.map(|digits| digits.parse::<usize>().unwrap_or_default());
     let body = match (verb, value) {
         ('s' | 'v', value) => {
@@ -197,7 +199,9 @@ fn formatted(spec: &str, verb: char, value: &Data) -> String {
         ('c', Data::Int(n)) => u32::try_from(*n).ok().and_then(char::from_u32).unwrap_or('\u{fffd}').to_string(),
         ('x', value @ Data::Text(_)) => budu_spec::id::hex(value.to_string().as_bytes()),
         ('t', Data::Bool(on)) => on.to_string(),
-        ('f', value) if number(value).is_some() => format!("{:.*}", precision.unwrap_or(6), number(value).unwrap_or_default()),
+        ('f', value) if number(value).is_some() => {
+            format!("{:.*}", precision.unwrap_or(6), number(value).unwrap_or_default())
+        }
         ('g', value) if number(value).is_some() => value.to_string(),
         ('T', value) => type_name(value).to_owned(),
         _ => format!("%!{verb}({}={value})", type_name(value)),

@@ -40,7 +40,8 @@ impl Template {
 
     /// Renders with `.` being `data`.
     pub(crate) fn render(&self, data: &Data) -> Result<String, Error> {
-        render::render(&self.nodes, data).map_err(|reason| Error::new(format_args!("template: :1:2: executing \"\" at {reason}")))
+        render::render(&self.nodes, data)
+            .map_err(|reason| Error::new(format_args!("template: :1:2: executing \"\" at {reason}")))
     }
 
     /// Tells whether the field `.name` is used anywhere.
@@ -74,7 +75,10 @@ mod tests {
             ("{{.List}} {{.Nil}}", "[a b c] <nil>"),
             ("{{range .List}}<{{.}}>{{end}}", "<a><b><c>"),
             ("{{range $i, $e := .List}}{{$i}}={{$e}},{{end}}", "0=a,1=b,2=c,"),
-            ("{{range $k, $v := .Ports}}{{$k}} {{(index $v 0).HostPort}};{{end}}", "error: template: :1:2: executing \"\" at <index>: index out of range: 0"),
+            (
+                "{{range $k, $v := .Ports}}{{$k}} {{(index $v 0).HostPort}};{{end}}",
+                "error: template: :1:2: executing \"\" at <index>: index out of range: 0",
+            ),
             (r#"{{(index (index .Ports "80/tcp") 0).HostPort}}"#, "8080"),
             (r#"{{index .Ports "80/tcp" 0 "HostPort"}}"#, "8080"),
             ("{{if .On}}yes{{else}}no{{end}} {{if .Zero}}yes{{else if .N}}n{{else}}no{{end}}", "yes n"),
@@ -82,15 +86,24 @@ mod tests {
             (r#"{{join .List ","}} {{upper .Name}} {{lower "ABC"}} {{title "abc def"}}"#, "a,b,c WEB abc Abc Def"),
             (r#"{{split "a:b" ":"}} {{pad .Name 2 1}}|{{truncate "abcdef" 3}}"#, "[a b]   web |abc"),
             (r#"{{.Name | printf "%s-%s" "x" | len}}"#, "5"),
-            (r#"{{printf "%s %d %q %v %5s|%-5s|%03d %x %t %%" .Name .N .Name .List "r" "l" 7 255 true}}"#, "web 3 \"web\" [a b c]     r|l    |007 ff true %"),
-            ("{{len .List}} {{eq .Name \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge 2 3}} {{eq .N 1 2 3}}", "3 true true true false true"),
+            (
+                r#"{{printf "%s %d %q %v %5s|%-5s|%03d %x %t %%" .Name .N .Name .List "r" "l" 7 255 true}}"#,
+                "web 3 \"web\" [a b c]     r|l    |007 ff true %",
+            ),
+            (
+                "{{len .List}} {{eq .Name \"web\"}} {{ne 1 2}} {{lt 1 2}} {{ge 2 3}} {{eq .N 1 2 3}}",
+                "3 true true true false true",
+            ),
             ("{{and .On .Name}} {{or .Zero .Name}} {{not .On}}", "web web false"),
             ("{{println .Name .N}}{{print .N 4 .Name}}", "web 3\n3 4web"),
             ("{{slice .Name 1 2}} {{slice .List 1}}", "e [b c]"),
             ("{{html .Html}} {{urlquery \"a b&c\"}} {{js \"it's\"}}", "&lt;a&amp;&#39;&#34;&gt; a+b%26c it\\'s"),
             ("a {{- .Name -}}  b {{/* note */}}c", "awebb c"),
             ("{{$x := .Name}}{{$x}}{{$x = \"new\"}}{{$x}}", "webnew"),
-            ("{{.Missing}}", "error: template: :1:2: executing \"\" at <.Missing>: map has no entry for key \"Missing\""),
+            (
+                "{{.Missing}}",
+                "error: template: :1:2: executing \"\" at <.Missing>: map has no entry for key \"Missing\"",
+            ),
             ("{{range .Nil}}x{{else}}empty{{end}}", "empty"),
             ("{{range .List}}{{if eq . \"b\"}}{{continue}}{{end}}{{.}}{{end}} {{range .List}}{{break}}{{end}}", "ac "),
             ("{{.Big}} {{`raw`}} {{'a'}} {{true}} {{1.5}} {{nil | json}}", "123456789012 raw 97 true 1.5 null"),
@@ -102,7 +115,18 @@ mod tests {
 
     #[test]
     fn wrong_templates_are_refused() {
-        for bad in ["{{", "{{.Name", "{{if .X}}", "{{end}}", "{{nosuch .X}}", "{{else}}", "{{\"a}}", "{{$x}}", "{{)}}", "{{range}}{{end}}"] {
+        for bad in [
+            "{{",
+            "{{.Name",
+            "{{if .X}}",
+            "{{end}}",
+            "{{nosuch .X}}",
+            "{{else}}",
+            "{{\"a}}",
+            "{{$x}}",
+            "{{)}}",
+            "{{range}}{{end}}",
+        ] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }
     }

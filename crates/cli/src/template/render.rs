@@ -182,7 +182,9 @@ impl Renderer {
 fn shown(expr: &Expr) -> String {
     match expr {
         Expr::Field(names) => format!(".{}", names.join(".")),
-        Expr::Variable(name, fields) => format!("${name}{}", fields.iter().map(|f| format!(".{f}")).collect::<String>()),
+        Expr::Variable(name, fields) => {
+            format!("${name}{}", fields.iter().map(|f| format!(".{f}")).collect::<String>())
+        }
         _ => "operand".to_owned(),
     }
 }
@@ -202,7 +204,11 @@ fn select(from: &Data, names: &[String]) -> Result<Data, String> {
                 return Err(format!("<.{}>: nil pointer evaluating interface {{}}.{name}", names[..=n].join(".")));
             }
             (other, None) => {
-                return Err(format!("<.{}>: can't evaluate field {name} in type {}", names[..=n].join("."), kind(other)));
+                return Err(format!(
+                    "<.{}>: can't evaluate field {name} in type {}",
+                    names[..=n].join("."),
+                    kind(other)
+                ));
             }
         };
     }

@@ -150,7 +150,8 @@ async fn answer(mut request: Request<Incoming>, state: Arc<State>) -> Response<B
         None => (0, path.to_owned()),
     };
     if version > state.newest {
-        let text = format!("client version 1.{version} is too new. Maximum supported API version is 1.{}", state.newest);
+        let text =
+            format!("client version 1.{version} is too new. Maximum supported API version is 1.{}", state.newest);
         return refuse(400, &text);
     }
     let path = path.replace(ID, "ID").replace("/containers/web", "/containers/ID");
@@ -159,7 +160,10 @@ async fn answer(mut request: Request<Incoming>, state: Arc<State>) -> Response<B
         (Method::POST, "/containers/create") => create(&state, &body),
         (Method::POST, "/images/create") => {
             *state.pulled.lock().expect("lock") = true;
-            full(200, "{\"status\":\"Pulling from library/absent\",\"id\":\"latest\"}\r\n{\"status\":\"Status: Downloaded newer image for absent:latest\"}\r\n")
+            full(
+                200,
+                "{\"status\":\"Pulling from library/absent\",\"id\":\"latest\"}\r\n{\"status\":\"Status: Downloaded newer image for absent:latest\"}\r\n",
+            )
         }
         (Method::POST, "/containers/ID/attach") => hijack(upgrade, state),
         (Method::POST, "/containers/ID/wait") => wait(state),
@@ -183,7 +187,10 @@ fn fixture(path: &str) -> Response<Body> {
     match path {
         "/containers/json" => full(200, include_str!("containers.json")),
         "/images/json" => full(200, include_str!("images.json")),
-        "/containers/ID/json" => full(200, r#"{"Id":"c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789","Name":"/web","State":{"Status":"running","Running":true,"Pid":7},"Config":{"Tty":false,"Labels":{"a.b":"c"}},"Args":[],"HostConfig":{}}"#),
+        "/containers/ID/json" => full(
+            200,
+            r#"{"Id":"c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789","Name":"/web","State":{"Status":"running","Running":true,"Pid":7},"Config":{"Tty":false,"Labels":{"a.b":"c"}},"Args":[],"HostConfig":{}}"#,
+        ),
         "/containers/ID/logs" => {
             let mut response = full(200, "\x01\0\0\0\0\0\0\x04out\n\x02\0\0\0\0\0\0\x04err\n");
             let kind = "application/vnd.docker.multiplexed-stream".parse().expect("header");

@@ -109,14 +109,22 @@ fn inspect_shows_what_it_found_and_fails_for_the_rest() {
     let text = shown(&output);
     assert!(text.starts_with("[\n    {\n        \"Id\": \"c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789\",\n        \"Name\": \"/web\",\n"), "{text}");
     assert!(text.contains("\"Args\": [],\n") && text.ends_with("--\nError: No such object: gone\n--\n1"), "{text}");
-    let output = run(&client(), &fake.host(), &["inspect", "-f", "{{.State.Pid}} {{slice .ID 0 6}} {{json .Config.Labels}}", "web"], "");
+    let output = run(
+        &client(),
+        &fake.host(),
+        &["inspect", "-f", "{{.State.Pid}} {{slice .ID 0 6}} {{json .Config.Labels}}", "web"],
+        "",
+    );
     assert_eq!(shown(&output), "7 c0ffee {\"a.b\":\"c\"}\n--\n--\n0");
 }
 
 #[test]
 fn errors_have_docker_s_form() {
     for (args, want) in [
-        (&["ps"][..], "--\nCannot connect to the Docker daemon at unix:///nonexistent/s. Is the docker daemon running?\n--\n1"),
+        (
+            &["ps"][..],
+            "--\nCannot connect to the Docker daemon at unix:///nonexistent/s. Is the docker daemon running?\n--\n1",
+        ),
         (&["build", "."], "--\nbudu: 'budu build' is not implemented yet\n--\n1"),
         (&["nonsense"], "--\nbudu: unknown command: budu nonsense\n\nRun 'budu --help' for more information\n--\n1"),
         (&["-c", "nope", "ps"], "context \"nope\": context not found"),

@@ -84,9 +84,7 @@ impl<R: BufRead> Archive<R> {
             self.skip()?;
             let Some(header) = self.header()? else {
                 if pending.any() {
-                    return Err(Fault::malformed(
-                        "it ends after a header for an entry that is missing",
-                    ));
+                    return Err(Fault::malformed("it ends after a header for an entry that is missing"));
                 }
                 return Ok(None);
             };
@@ -235,8 +233,7 @@ impl<R: BufRead> Archive<R> {
     fn entry(&mut self, header: &Header, stored: u64, pending: Pending) -> Result<Entry, Fault> {
         let extension = pending.extension.unwrap_or_default();
         let path = extension.path.or(pending.path).unwrap_or_else(|| header.path());
-        let link =
-            extension.link.or(pending.link).unwrap_or_else(|| header.text(157, 100).to_vec());
+        let link = extension.link.or(pending.link).unwrap_or_else(|| header.text(157, 100).to_vec());
         let size = extension.size.unwrap_or(stored);
         let kind = header.kind(&path)?;
         // Entries of other kinds have no data, whatever size they state.
@@ -255,9 +252,7 @@ impl<R: BufRead> Archive<R> {
             },
             size: self.data,
             device: match kind {
-                Kind::CharDevice | Kind::BlockDevice => {
-                    (header.small(329, 8)?, header.small(337, 8)?)
-                }
+                Kind::CharDevice | Kind::BlockDevice => (header.small(329, 8)?, header.small(337, 8)?),
                 _ => (0, 0),
             },
             xattrs: extension.xattrs,
@@ -272,12 +267,7 @@ impl<R: BufRead> Archive<R> {
 
     /// Fills in the regions of a sparse file, in any of the forms GNU tar writes but the oldest
     /// pax one.
-    fn sparse(
-        &mut self,
-        header: &Header,
-        sparse: extension::Sparse,
-        entry: &mut Entry,
-    ) -> Result<(), Fault> {
+    fn sparse(&mut self, header: &Header, sparse: extension::Sparse, entry: &mut Entry) -> Result<(), Fault> {
         if sparse.unsupported {
             return Err(Fault::refused(&entry.path, "sparse file in an unsupported format"));
         }
@@ -297,8 +287,7 @@ impl<R: BufRead> Archive<R> {
         let mut total = 0u64;
         for &(offset, length) in &regions {
             let next = offset.checked_add(length).filter(|&next| offset >= end && next <= size);
-            end =
-                next.ok_or_else(|| Fault::malformed("the map of a sparse file is not in order"))?;
+            end = next.ok_or_else(|| Fault::malformed("the map of a sparse file is not in order"))?;
             total += length;
         }
         if total != self.data {
@@ -376,9 +365,7 @@ fn push_regions(bytes: &[u8], regions: &mut Vec<(u64, u64)>) -> Result<(), Fault
         if regions.len() == MAX_REGIONS {
             return Err(Fault::malformed("a sparse file has too many regions"));
         }
-        let number = |bytes: &[u8]| {
-            u64::try_from(field(bytes)?).map_err(|_| Fault::malformed("a negative number"))
-        };
+        let number = |bytes: &[u8]| u64::try_from(field(bytes)?).map_err(|_| Fault::malformed("a negative number"));
         regions.push((number(&pair[..12])?, number(&pair[12..])?));
     }
     Ok(())
@@ -442,8 +429,7 @@ impl Header {
     }
 
     fn positive(&self, at: usize, length: usize) -> Result<u64, Fault> {
-        u64::try_from(self.number(at, length)?)
-            .map_err(|_| Fault::malformed("a negative number in a header"))
+        u64::try_from(self.number(at, length)?).map_err(|_| Fault::malformed("a negative number in a header"))
     }
 
     fn size(&self) -> Result<u64, Fault> {
@@ -451,8 +437,7 @@ impl Header {
     }
 
     fn small(&self, at: usize, length: usize) -> Result<u32, Fault> {
-        u32::try_from(self.number(at, length)?)
-            .map_err(|_| Fault::malformed("a number in a header does not fit"))
+        u32::try_from(self.number(at, length)?).map_err(|_| Fault::malformed("a number in a header does not fit"))
     }
 }
 
@@ -473,9 +458,7 @@ fn field(bytes: &[u8]) -> Result<i64, Fault> {
     let digits = &bytes[start..];
     let end = digits.iter().position(blank).unwrap_or(digits.len());
     digits[..end].iter().try_fold(0i64, |value, byte| match byte {
-        b'0'..=b'7' => {
-            value.checked_mul(8).map(|value| value + i64::from(byte - b'0')).ok_or_else(malformed)
-        }
+        b'0'..=b'7' => value.checked_mul(8).map(|value| value + i64::from(byte - b'0')).ok_or_else(malformed),
         _ => Err(malformed()),
     })
 }

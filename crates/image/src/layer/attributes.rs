@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fgetxattr, flistxattr, fsetxattr, futimens, lsetxattr, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fgetxattr,
+    flistxattr, fsetxattr, futimens, lsetxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -61,12 +61,7 @@ pub(crate) fn apply_at(directory: BorrowedFd<'_>, name: &[u8], entry: &Entry) ->
 
 /// Sets an attribute of a directory entry itself. There is no call that takes a directory and a
 /// name, so the directory is named through its descriptor; the entry is not followed.
-fn set_at(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-    attribute: &[u8],
-    value: &[u8],
-) -> io::Result<()> {
+fn set_at(directory: BorrowedFd<'_>, name: &[u8], attribute: &[u8], value: &[u8]) -> io::Result<()> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     tolerate(lsetxattr(path.as_slice(), attribute, value, XattrFlags::empty()))

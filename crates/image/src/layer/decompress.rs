@@ -23,8 +23,7 @@ impl<R: BufRead> Decompress<R> {
     pub(crate) fn new(mut input: R) -> io::Result<Decompress<R>> {
         let mut start = Vec::with_capacity(4);
         input.by_ref().take(4).read_to_end(&mut start)?;
-        let is_zstd = start == ZSTD
-            || (start.len() == 4 && start[0] & 0xf0 == 0x50 && start[1..] == ZSTD_SKIPPABLE);
+        let is_zstd = start == ZSTD || (start.len() == 4 && start[0] & 0xf0 == 0x50 && start[1..] == ZSTD_SKIPPABLE);
         let is_gzip = start.starts_with(&GZIP);
         let input = Prefixed { start, used: 0, input };
         if is_gzip {

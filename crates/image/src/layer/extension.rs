@@ -110,8 +110,7 @@ fn number(value: &[u8]) -> Result<Option<u64>, Fault> {
         return Ok(None);
     }
     let digits = value.iter().all(u8::is_ascii_digit);
-    let parsed =
-        std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    let parsed = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
     match parsed {
         Some(number) => Ok(Some(number)),
         None => Err(Fault::malformed("a number in an extended header does not parse")),

@@ -10,10 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    FileType, Mode, OFlags, fgetxattr, major, makedev, minor, mknodat, openat, readlinkat,
-    symlinkat,
-};
+use rustix::fs::{FileType, Mode, OFlags, fgetxattr, major, makedev, minor, mknodat, openat, readlinkat, symlinkat};
 use rustix::io::Errno;
 
 use super::Fault;
@@ -60,8 +57,7 @@ pub(crate) fn finish(directory: &Path, missing: &Missing, below: &[&Path]) -> Re
     // Deepest first: making something in a directory changes its time.
     for path in missing.directories.iter().rev() {
         let wrote = |source| Fault::write(path, source);
-        let Some(place) = tree.existing(path)?.filter(|place| place.path() == path.as_slice())
-        else {
+        let Some(place) = tree.existing(path)?.filter(|place| place.path() == path.as_slice()) else {
             continue;
         };
         if let Some(source) = find_directory(&roots, path).map_err(wrote)? {
@@ -168,21 +164,14 @@ fn copy_link(tree: &mut Tree, roots: &[OwnedFd], link: &MissingLink) -> Result<u
     copy_file(source.as_fd(), last, place.fd(), name).map_err(wrote)
 }
 
-fn copy_file(
-    from: BorrowedFd<'_>,
-    source: &[u8],
-    into: BorrowedFd<'_>,
-    name: &[u8],
-) -> io::Result<u64> {
+fn copy_file(from: BorrowedFd<'_>, source: &[u8], into: BorrowedFd<'_>, name: &[u8]) -> io::Result<u64> {
     let Some(stat) = look(from, source)? else { return Err(Errno::NOENT.into()) };
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind == FileType::RegularFile {
         let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let write =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut input = std::fs::File::from(openat(from, source, read, Mode::empty())?);
-        let mut output =
-            std::fs::File::from(openat(into, name, write, Mode::from_raw_mode(0o600))?);
+        let mut output = std::fs::File::from(openat(into, name, write, Mode::from_raw_mode(0o600))?);
         let copied = io::copy(&mut input, &mut output)?;
         attributes::copy(input.as_fd(), output.as_fd())?;
         return Ok(copied);

@@ -12,8 +12,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat, readlinkat,
-    statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, mkdirat, openat, readlinkat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -66,8 +65,7 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
 }
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Whether `stat` is overlayfs' whiteout: a character device 0/0.
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
@@ -84,10 +82,7 @@ pub(crate) fn look(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<
 }
 
 /// Opens the directory `name`; a link or anything else is an error.
-pub(crate) fn open_directory(
-    directory: BorrowedFd<'_>,
-    name: &[u8],
-) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_directory(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     openat(directory, name, DIRECTORY, Mode::empty())
 }
 
@@ -104,12 +99,7 @@ pub(crate) fn set_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
 impl Tree {
     /// Fills the existing directory `path`.
     pub(crate) fn new(path: &Path) -> io::Result<Tree> {
-        Ok(Tree {
-            root: Rc::new(open_root(path)?),
-            open: HashMap::new(),
-            implied: BTreeSet::new(),
-            root_implied: true,
-        })
+        Ok(Tree { root: Rc::new(open_root(path)?), open: HashMap::new(), implied: BTreeSet::new(), root_implied: true })
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
@@ -158,8 +148,7 @@ impl Tree {
         let mut place = place;
         let mut links = 0;
         // Components still to go, the next one last.
-        let mut left: Vec<Vec<u8>> =
-            path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect();
+        let mut left: Vec<Vec<u8>> = path.split(|&byte| byte == b'/').rev().map(<[u8]>::to_vec).collect();
         while let Some(name) = left.pop() {
             match name.as_slice() {
                 b"" | b"." => continue,
@@ -245,8 +234,7 @@ impl Tree {
         let failed = |source: io::Error| Fault::write(&path, source);
         match look(place.fd(), name).map_err(failed)? {
             Some(stat) if is_whiteout(&stat) => {
-                unlinkat(place.fd(), name, AtFlags::empty())
-                    .map_err(|error| failed(error.into()))?;
+                unlinkat(place.fd(), name, AtFlags::empty()).map_err(|error| failed(error.into()))?;
                 self.make(place, name, true)
             }
             _ => Err(Fault::refused(&path, "something that is not a directory is in its way")),

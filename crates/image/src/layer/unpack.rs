@@ -4,10 +4,7 @@ use std::io::{self, BufRead};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat,
-    symlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
 
 use super::archive::{Archive, Entry, Kind};
@@ -175,8 +172,7 @@ impl Unpack {
                     // Deleted below and made again: what was below stays deleted.
                     hides = there.is_some_and(|stat| is_whiteout(&stat));
                     self.tree.remove(place, name).map_err(failed)?;
-                    mkdirat(place.fd(), name, Mode::from_raw_mode(0o700))
-                        .map_err(|e| failed(e.into()))?;
+                    mkdirat(place.fd(), name, Mode::from_raw_mode(0o700)).map_err(|e| failed(e.into()))?;
                 }
             },
             Err(error) => return Err(failed(error.into())),
@@ -199,10 +195,8 @@ impl Unpack {
         archive: &mut Archive<R>,
     ) -> Result<(), Fault> {
         let path = place.path_of(name);
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file =
-            self.make(place, name, |at| openat(at.fd(), name, flags, Mode::from_raw_mode(0o600)))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.make(place, name, |at| openat(at.fd(), name, flags, Mode::from_raw_mode(0o600)))?;
         let failed = |source: io::Error| Fault::write(&path, source);
         match &entry.regions {
             None => {

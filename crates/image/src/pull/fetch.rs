@@ -82,8 +82,7 @@ impl Fetch {
         let options = &self.inner.options;
         let mut watch = Watcher { fetch: self, last: Instant::now() };
         let (attempts, pause) = (options.max_download_attempts.max(1), options.retry_pause);
-        let downloaded =
-            download(&self.client, &self.layer.blob, attempts, pause, sink, &mut watch).await;
+        let downloaded = download(&self.client, &self.layer.blob, attempts, pause, sink, &mut watch).await;
         if matches!(downloaded, Ok(true)) {
             self.report.layer(&self.layer, LayerStep::VerifyingChecksum).await;
         }

@@ -33,8 +33,7 @@ pub(super) async fn select(
     let mut served = served;
     let mut known_as: Option<Descriptor> = None;
     for _ in 0..=MAX_LEVELS {
-        let announced =
-            known_as.as_ref().map_or(served.media_type.as_str(), |known| &known.media_type);
+        let announced = known_as.as_ref().map_or(served.media_type.as_str(), |known| &known.media_type);
         let (document, kind) = parse(served.digest, &served.bytes, announced)?;
         let mut descriptor = Descriptor::new(&kind, served.digest, served.bytes.len() as u64);
         descriptor.platform = known_as.and_then(|known| known.platform);
@@ -56,11 +55,7 @@ pub(super) async fn select(
         }
         known_as = Some(chosen);
     }
-    Err(Error::Document {
-        what: "index",
-        digest: served.digest,
-        detail: "indexes are nested too deeply".into(),
-    })
+    Err(Error::Document { what: "index", digest: served.digest, detail: "indexes are nested too deeply".into() })
 }
 
 fn check_manifest(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), Error> {
@@ -76,11 +71,7 @@ fn check_manifest(descriptor: &Descriptor, manifest: &Manifest) -> Result<(), Er
 }
 
 /// The entry that serves the platform best; the first of equals.
-fn choose(
-    index: &Index,
-    reference: &Reference,
-    platform: Option<&Platform>,
-) -> Result<Descriptor, Error> {
+fn choose(index: &Index, reference: &Reference, platform: Option<&Platform>) -> Result<Descriptor, Error> {
     let wanted = platform.cloned().unwrap_or_else(Platform::host);
     let usable = |entry: &&Descriptor| {
         entry.media_type.is_empty()
@@ -93,26 +84,19 @@ fn choose(
         None => Some(u32::MAX),
     };
     let candidates = index.manifests.iter().filter(usable);
-    let best = candidates
-        .filter_map(|entry| Some((distance(entry)?, entry)))
-        .min_by_key(|(distance, _)| *distance);
+    let best = candidates.filter_map(|entry| Some((distance(entry)?, entry))).min_by_key(|(distance, _)| *distance);
     match best {
         Some((_, entry)) => Ok(entry.clone()),
         None => {
             let platforms = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
-            let known =
-                platforms.filter(|platform| platform.os != "unknown").map(Platform::to_string);
+            let known = platforms.filter(|platform| platform.os != "unknown").map(Platform::to_string);
             let mut available: Vec<String> = known.collect();
             available.sort();
             available.dedup();
             Err(Error::NoPlatform {
                 platform: wanted.to_string(),
                 reference: reference.familiar(),
-                available: if available.is_empty() {
-                    "nothing".into()
-                } else {
-                    available.join(", ")
-                },
+                available: if available.is_empty() { "nothing".into() } else { available.join(", ") },
             })
         }
     }
@@ -120,11 +104,7 @@ fn choose(
 
 /// A single manifest has no choice of platform: one asked for by name must be the one it is for;
 /// without a wish, a foreign architecture is let through as in Docker (it may be emulated).
-pub(super) fn check_platform(
-    reference: &Reference,
-    found: &Platform,
-    wanted: Option<&Platform>,
-) -> Result<(), Error> {
+pub(super) fn check_platform(reference: &Reference, found: &Platform, wanted: Option<&Platform>) -> Result<(), Error> {
     let host = Platform::host();
     let says_nothing = found.os.is_empty() && found.architecture.is_empty();
     let fits = match wanted {

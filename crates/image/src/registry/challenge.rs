@@ -31,9 +31,7 @@ pub(crate) fn parse(value: &str) -> Vec<Challenge> {
         if scheme.eq_ignore_ascii_case("basic") {
             challenges.push(Challenge::Basic);
         } else if scheme.eq_ignore_ascii_case("bearer") {
-            let get = |name: &str| {
-                parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())
-            };
+            let get = |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
             if let Some(realm) = get("realm") {
                 let (service, scope, error) = (get("service"), get("scope"), get("error"));
                 challenges.push(Challenge::Bearer(Bearer { realm, service, scope, error }));
@@ -50,8 +48,7 @@ fn parameters(mut text: &str) -> (Vec<(String, String)>, &str) {
         let start = text.trim_start_matches([',', ' ']);
         let Some((key, value)) = start.split_once('=') else { return (found, start) };
         let token = |text: &str| {
-            !text.is_empty()
-                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         };
         if !token(key.trim_end()) {
             return (found, start);
@@ -98,15 +95,12 @@ mod tests {
             })]
         );
         assert_eq!(parse("basic realm=\"a, b\""), [Challenge::Basic]);
-        let two = parse(
-            "Digest realm=\"x\", nonce=abc, Basic realm=\"y\", bearer realm=z , error=\"insufficient_scope\"",
-        );
+        let two =
+            parse("Digest realm=\"x\", nonce=abc, Basic realm=\"y\", bearer realm=z , error=\"insufficient_scope\"");
         assert_eq!(two.len(), 2);
         assert_eq!(two[0], Challenge::Basic);
         assert!(matches!(&two[1], Challenge::Bearer(bearer) if bearer.realm == "z"));
-        for nonsense in
-            ["", ",,,", "Bearer", "Bearer realm", "\"", "=", "Bearer realm=\"unterminated", "a=b=c"]
-        {
+        for nonsense in ["", ",,,", "Bearer", "Bearer realm", "\"", "=", "Bearer realm=\"unterminated", "a=b=c"] {
             let _ = parse(nonsense);
         }
     }

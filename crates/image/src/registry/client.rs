@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT,
-    WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, LOCATION, RANGE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Response, StatusCode, Uri};
 
@@ -78,17 +77,14 @@ impl Client {
         let registry = reference.registry();
         let authority = if registry == "docker.io" { HUB } else { registry };
         let mut origin = Origin::new(true, authority);
-        let insecure = origin.is_loopback()
-            || options.insecure_registries.iter().any(|listed| listed == registry);
+        let insecure = origin.is_loopback() || options.insecure_registries.iter().any(|listed| listed == registry);
         let connector = Connector::new(options.connect_timeout);
         match connector.connect(&origin, !insecure).await {
             Ok(sender) => connector.keep(&origin, sender),
             // A port that speaks HTTP answers a TLS greeting with something else; without a port
             // in the name, clear text is on another port.
             Err(Obstacle::Tls(_)) if insecure => origin = Origin::new(false, authority),
-            Err(Obstacle::Unreachable(_))
-                if insecure && Origin::new(false, authority).port != origin.port =>
-            {
+            Err(Obstacle::Unreachable(_)) if insecure && Origin::new(false, authority).port != origin.port => {
                 origin = Origin::new(false, authority);
             }
             Err(obstacle) => return Err(obstacle.into_error(&origin)),
@@ -124,12 +120,8 @@ impl Client {
     /// Fetches the manifest or index by tag or digest; a digest is verified.
     pub(crate) async fn manifest(&self, selector: &str) -> Result<Served, Error> {
         let mut request = Request::get(self.uri(&format!("manifests/{selector}"))?);
-        let accept = [
-            media_type::OCI_INDEX,
-            media_type::DOCKER_INDEX,
-            media_type::OCI_MANIFEST,
-            media_type::DOCKER_MANIFEST,
-        ];
+        let accept =
+            [media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
         request.accept = Some(format!("{}, */*;q=0.1", accept.join(", ")));
         let response = self.send(&request).await?;
         if response.status() != StatusCode::OK {
@@ -151,17 +143,11 @@ impl Client {
     }
 
     /// Fetches a small blob whole and verifies it.
-    pub(crate) async fn document(
-        &self,
-        descriptor: &Descriptor,
-        what: &'static str,
-    ) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn document(&self, descriptor: &Descriptor, what: &'static str) -> Result<Vec<u8>, Error> {
         let digest = descriptor.digest;
-        let wrong_size =
-            |actual| Error::SizeMismatch { what, digest, expected: descriptor.size, actual };
+        let wrong_size = |actual| Error::SizeMismatch { what, digest, expected: descriptor.size, actual };
         if descriptor.size > MAX_DOCUMENT {
-            let detail =
-                format!("{} bytes are more than the {MAX_DOCUMENT} allowed", descriptor.size);
+            let detail = format!("{} bytes are more than the {MAX_DOCUMENT} allowed", descriptor.size);
             return Err(Error::Document { what, digest, detail });
         }
         let response = self.blob(&digest, 0).await?;
@@ -178,11 +164,7 @@ impl Client {
 
     /// Begins to fetch a blob, leaving out the first `skip` bytes if the registry can:
     /// the status tells (206) whether it did.
-    pub(crate) async fn blob(
-        &self,
-        digest: &Digest,
-        skip: u64,
-    ) -> Result<Response<Incoming>, Error> {
+    pub(crate) async fn blob(&self, digest: &Digest, skip: u64) -> Result<Response<Incoming>, Error> {
         let request = Request { skip, ..Request::get(self.uri(&format!("blobs/{digest}"))?) };
         let response = self.send(&request).await?;
         match response.status() {
@@ -206,9 +188,7 @@ impl Client {
     fn refused(&self, refusal: Refusal, what: &str) -> Error {
         let host = self.origin.authority();
         match (refusal.status, refusal.code.as_str()) {
-            (401, _) if self.credentials.is_some() => {
-                Error::Unauthorized { host, detail: refusal.detail }
-            }
+            (401, _) if self.credentials.is_some() => Error::Unauthorized { host, detail: refusal.detail },
             (401 | 403, _) | (_, "DENIED" | "UNAUTHORIZED") => self.denied(refusal.detail),
             (404, _) if what.contains("manifest") => {
                 let detail = if refusal.code.is_empty() {
@@ -218,9 +198,7 @@ impl Client {
                 };
                 Error::ManifestUnknown { reference: self.reference.familiar(), detail }
             }
-            (status, _) => {
-                Error::Registry { host, status, what: what.to_owned(), detail: refusal.detail }
-            }
+            (status, _) => Error::Registry { host, status, what: what.to_owned(), detail: refusal.detail },
         }
     }
 
@@ -234,8 +212,7 @@ impl Client {
         }
         // Once more with new proof: there was none, or the token has run out.
         let Some(authorization) = self.prove(&response).await? else { return Ok(response) };
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(authorization.clone());
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization.clone());
         request.authorization = Some(authorization);
         self.follow(&request).await
     }
@@ -259,9 +236,7 @@ impl Client {
         }
         let basic = self.credentials.as_ref().and_then(|known| known.basic.as_ref());
         Ok(match basic {
-            Some((username, password)) if challenges.contains(&Challenge::Basic) => {
-                token::basic(username, password)
-            }
+            Some((username, password)) if challenges.contains(&Challenge::Basic) => token::basic(username, password),
             _ => None,
         })
     }
@@ -293,10 +268,7 @@ impl Client {
             request.uri = next;
             origin = next_origin;
         }
-        Err(Error::Protocol {
-            host: self.origin.authority(),
-            detail: "it redirects without end".into(),
-        })
+        Err(Error::Protocol { host: self.origin.authority(), detail: "it redirects without end".into() })
     }
 
     fn acceptable(&self, uri: &Uri) -> Result<Origin, Error> {
@@ -339,18 +311,11 @@ impl Client {
     }
 
     /// One request and the beginning of its response.
-    pub(crate) async fn exchange(
-        &self,
-        origin: &Origin,
-        request: &Request,
-    ) -> Result<Response<Incoming>, Error> {
+    pub(crate) async fn exchange(&self, origin: &Origin, request: &Request) -> Result<Response<Incoming>, Error> {
         // A kept connection may have been closed by the other side meanwhile: then a new one.
         if let Some(mut sender) = self.connector.idle(origin)
-            && let Ok(Ok(response)) = tokio::time::timeout(
-                self.read_timeout,
-                sender.send_request(self.build(origin, request)?),
-            )
-            .await
+            && let Ok(Ok(response)) =
+                tokio::time::timeout(self.read_timeout, sender.send_request(self.build(origin, request)?)).await
         {
             self.connector.keep(origin, sender);
             return Ok(response);
@@ -358,11 +323,7 @@ impl Client {
         let verify = !(self.insecure && origin.host == self.origin.host);
         let connected = self.connector.connect(origin, verify).await;
         let mut sender = connected.map_err(|obstacle| obstacle.into_error(origin))?;
-        let sent = tokio::time::timeout(
-            self.read_timeout,
-            sender.send_request(self.build(origin, request)?),
-        )
-        .await;
+        let sent = tokio::time::timeout(self.read_timeout, sender.send_request(self.build(origin, request)?)).await;
         let cause = match sent {
             Ok(Ok(response)) => {
                 self.connector.keep(origin, sender);
@@ -374,11 +335,7 @@ impl Client {
         Err(Error::Unreachable { host: origin.authority(), cause })
     }
 
-    fn build(
-        &self,
-        origin: &Origin,
-        request: &Request,
-    ) -> Result<hyper::Request<Full<Bytes>>, Error> {
+    fn build(&self, origin: &Origin, request: &Request) -> Result<hyper::Request<Full<Bytes>>, Error> {
         let path = request.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut builder = hyper::Request::builder()
             .method(request.method.clone())
@@ -409,10 +366,5 @@ impl Client {
 }
 
 fn header(response: &Response<Incoming>, name: &str) -> String {
-    response
-        .headers()
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }

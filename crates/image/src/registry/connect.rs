@@ -84,9 +84,8 @@ impl Connector {
             }
             let config = if verify { tls::checking() } else { tls::trusting() };
             let config = config.map_err(Obstacle::Tls)?;
-            let name = ServerName::try_from(origin.host.clone()).map_err(|_| {
-                Obstacle::Tls(format!("{} is not a valid server name", origin.host))
-            })?;
+            let name = ServerName::try_from(origin.host.clone())
+                .map_err(|_| Obstacle::Tls(format!("{} is not a valid server name", origin.host)))?;
             let stream = TlsConnector::from(config)
                 .connect(name, stream)
                 .await
@@ -117,9 +116,8 @@ impl Connector {
 async fn http(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
 ) -> Result<Sender, Obstacle> {
-    let (sender, connection) = handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| Obstacle::Unreachable(error.to_string()))?;
+    let (sender, connection) =
+        handshake(TokioIo::new(stream)).await.map_err(|error| Obstacle::Unreachable(error.to_string()))?;
     // Ends when the sender and the last response's body are dropped.
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -129,14 +127,9 @@ async fn http(
     Ok(sender)
 }
 
-async fn limited<T>(
-    timeout: Duration,
-    work: impl Future<Output = Result<T, Obstacle>>,
-) -> Result<T, Obstacle> {
+async fn limited<T>(timeout: Duration, work: impl Future<Output = Result<T, Obstacle>>) -> Result<T, Obstacle> {
     match tokio::time::timeout(timeout, work).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(Obstacle::Unreachable(format!("no connection within {} s", timeout.as_secs_f32())))
-        }
+        Err(_) => Err(Obstacle::Unreachable(format!("no connection within {} s", timeout.as_secs_f32()))),
     }
 }

@@ -71,12 +71,7 @@ async fn attempt(
     sink: &Sender<Bytes>,
     watch: &mut (dyn Watch + Send),
 ) -> Result<(), Broken> {
-    let wrong_size = |actual| Error::SizeMismatch {
-        what: "layer",
-        digest: blob.digest,
-        expected: blob.size,
-        actual,
-    };
+    let wrong_size = |actual| Error::SizeMismatch { what: "layer", digest: blob.digest, expected: blob.size, actual };
     if *received == blob.size && blob.size > 0 {
         return Ok(());
     }
@@ -102,8 +97,7 @@ async fn attempt(
     let mut skip = *received - from;
     let mut body = response.into_body();
     loop {
-        let piece =
-            next(&mut body, client.read_timeout(), client.origin()).await.map_err(Broken::Off)?;
+        let piece = next(&mut body, client.read_timeout(), client.origin()).await.map_err(Broken::Off)?;
         let Some(mut piece) = piece else { break };
         let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(piece.len());
         let _ = piece.split_to(skipped);
@@ -128,9 +122,7 @@ async fn attempt(
 fn sort(error: Error) -> Broken {
     match error {
         Error::Unreachable { .. } => Broken::Off(error),
-        Error::Registry { status, .. } if status >= 500 || status == 429 || status == 408 => {
-            Broken::Off(error)
-        }
+        Error::Registry { status, .. } if status >= 500 || status == 429 || status == 408 => Broken::Off(error),
         other => Broken::Fatal(other),
     }
 }

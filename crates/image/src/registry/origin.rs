@@ -50,13 +50,8 @@ impl Origin {
 
     /// `host[:port]` for the `Host` header and for messages.
     pub(crate) fn authority(&self) -> String {
-        let host =
-            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == if self.tls { 443 } else { 80 } {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == if self.tls { 443 } else { 80 } { host } else { format!("{host}:{}", self.port) }
     }
 
     /// Whether a token service at `self` may be given the credentials of `registry`: the same
@@ -67,9 +62,7 @@ impl Origin {
         if self.host == registry.host {
             return self.tls || !registry.tls;
         }
-        self.tls
-            && registry.tls
-            && site(&self.host).is_some_and(|site| Some(site) == self::site(&registry.host))
+        self.tls && registry.tls && site(&self.host).is_some_and(|site| Some(site) == self::site(&registry.host))
     }
 }
 
@@ -137,11 +130,7 @@ mod tests {
             ("https://com", "https://com2", false),
         ] {
             let origin = |text: &str| Origin::of(&text.parse().expect(text)).expect(text);
-            assert_eq!(
-                origin(realm).may_have_credentials_of(&origin(registry)),
-                may,
-                "{realm} {registry}"
-            );
+            assert_eq!(origin(realm).may_have_credentials_of(&origin(registry)), may, "{realm} {registry}");
         }
     }
 }

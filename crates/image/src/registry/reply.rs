@@ -14,11 +14,7 @@ use crate::error::Error;
 const MAX_ERROR: u64 = 64 << 10;
 
 /// The next piece of a body; `None` at its end.
-pub(crate) async fn next(
-    body: &mut Incoming,
-    timeout: Duration,
-    origin: &Origin,
-) -> Result<Option<Bytes>, Error> {
+pub(crate) async fn next(body: &mut Incoming, timeout: Duration, origin: &Origin) -> Result<Option<Bytes>, Error> {
     loop {
         let cause = match tokio::time::timeout(timeout, body.frame()).await {
             Ok(None) => return Ok(None),
@@ -87,18 +83,13 @@ struct OneError {
 
 impl Refusal {
     /// Reads an unsuccessful response.
-    pub(crate) async fn read(
-        response: Response<Incoming>,
-        timeout: Duration,
-        origin: &Origin,
-    ) -> Refusal {
+    pub(crate) async fn read(response: Response<Incoming>, timeout: Duration, origin: &Origin) -> Refusal {
         let status = response.status();
         let body = whole(response, MAX_ERROR, timeout, origin).await.unwrap_or_default();
         let parsed: Option<Errors> = serde_json::from_slice(&body).ok();
         if let Some(error) = parsed.and_then(|errors| errors.errors.into_iter().next()) {
             let name = error.code.to_lowercase().replace('_', " ");
-            let detail =
-                if error.message.is_empty() { name } else { format!("{name}: {}", error.message) };
+            let detail = if error.message.is_empty() { name } else { format!("{name}: {}", error.message) };
             return Refusal { status: status.as_u16(), code: error.code, detail: clean(&detail) };
         }
         let reason = status.canonical_reason().unwrap_or("unknown status");

@@ -91,19 +91,13 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
 }
 
 fn parse_servers(text: &str) -> Servers {
-    let mut servers = Servers {
-        addresses: Vec::new(),
-        search: Vec::new(),
-        ndots: 1,
-        timeout: Duration::from_secs(5),
-        attempts: 2,
-    };
+    let mut servers =
+        Servers { addresses: Vec::new(), search: Vec::new(), ndots: 1, timeout: Duration::from_secs(5), attempts: 2 };
     for line in text.lines() {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("nameserver") => {
-                let address =
-                    words.next().and_then(|word| word.split('%').next()?.parse::<IpAddr>().ok());
+                let address = words.next().and_then(|word| word.split('%').next()?.parse::<IpAddr>().ok());
                 // glibc stops at three as well.
                 if let Some(address) = address.filter(|_| servers.addresses.len() < 3) {
                     servers.addresses.push(SocketAddr::new(address, 53));
@@ -125,9 +119,7 @@ fn parse_servers(text: &str) -> Servers {
 }
 
 fn option(servers: &mut Servers, word: &str) {
-    let Some((name, Ok(value))) =
-        word.split_once(':').map(|(name, value)| (name, value.parse::<u32>()))
-    else {
+    let Some((name, Ok(value))) = word.split_once(':').map(|(name, value)| (name, value.parse::<u32>())) else {
         return;
     };
     match name {
@@ -192,8 +184,7 @@ async fn ask(name: &str, kind: TYPE, servers: &Servers) -> Result<Answer, String
 async fn exchange(name: &str, kind: TYPE, server: SocketAddr) -> Result<Answer, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut id = [0u8; 2];
-    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| error.to_string())?;
+    rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).map_err(|error| error.to_string())?;
     let id = u16::from_ne_bytes(id);
     let query = query(id, name, kind).map_err(|error| error.to_string())?;
     let any: SocketAddr = match server {
@@ -253,11 +244,7 @@ enum Rejected {
 fn read_answer(bytes: &[u8], id: u16, name: &str, kind: TYPE) -> Result<Answer, Rejected> {
     let packet = Packet::parse(bytes).map_err(|_| Rejected::Foreign)?;
     let asked = packet.questions.first().is_some_and(|question| {
-        question
-            .qname
-            .to_string()
-            .trim_end_matches('.')
-            .eq_ignore_ascii_case(name.trim_end_matches('.'))
+        question.qname.to_string().trim_end_matches('.').eq_ignore_ascii_case(name.trim_end_matches('.'))
             && question.qtype == kind.into()
     });
     if packet.id() != id || !packet.has_flags(PacketFlag::RESPONSE) || !asked {
@@ -318,12 +305,7 @@ mod tests {
             packet.set_flags(PacketFlag::TRUNCATION);
         } else if packet.questions[0].qtype == TYPE::A.into() {
             let name = packet.questions[0].qname.clone();
-            packet.answers.push(ResourceRecord::new(
-                name,
-                CLASS::IN,
-                60,
-                RData::A(A { address: 0x0a00_0007 }),
-            ));
+            packet.answers.push(ResourceRecord::new(name, CLASS::IN, 60, RData::A(A { address: 0x0a00_0007 })));
         }
         packet.build_bytes_vec().expect("built")
     }

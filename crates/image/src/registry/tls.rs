@@ -17,9 +17,7 @@ pub(crate) fn checking() -> Result<Arc<ClientConfig>, String> {
             let loaded = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(loaded.certs);
             if roots.is_empty() {
-                return Err(
-                    "no certificate authorities are installed: install ca-certificates".to_owned()
-                );
+                return Err("no certificate authorities are installed: install ca-certificates".to_owned());
             }
             let config = builder()?.with_root_certificates(roots).with_no_client_auth();
             Ok(Arc::new(config))
@@ -31,8 +29,7 @@ pub(crate) fn checking() -> Result<Arc<ClientConfig>, String> {
 pub(crate) fn trusting() -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(AnyCertificate { provider });
-    let config =
-        builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let config = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     Ok(Arc::new(config))
 }
 

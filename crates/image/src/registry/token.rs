@@ -50,17 +50,16 @@ pub(crate) async fn fetch(
 ) -> Result<HeaderValue, Error> {
     let registry = client.origin();
     let protocol = |detail: String| Error::Protocol { host: registry.authority(), detail };
-    let uri: Uri = challenge.realm.parse().map_err(|_| {
-        protocol(format!("its token service {:?} is not an address", challenge.realm))
-    })?;
-    let realm = Origin::of(&uri).ok_or_else(|| {
-        protocol(format!("its token service {:?} is not an http address", challenge.realm))
-    })?;
+    let uri: Uri = challenge
+        .realm
+        .parse()
+        .map_err(|_| protocol(format!("its token service {:?} is not an address", challenge.realm)))?;
+    let realm = Origin::of(&uri)
+        .ok_or_else(|| protocol(format!("its token service {:?} is not an http address", challenge.realm)))?;
     if !realm.tls && registry.tls {
         return Err(Error::ForeignRealm { host: registry.authority(), realm: realm.to_string() });
     }
-    let secrets =
-        credentials.filter(|known| known.basic.is_some() || known.refresh_token.is_some());
+    let secrets = credentials.filter(|known| known.basic.is_some() || known.refresh_token.is_some());
     if secrets.is_some() && !realm.may_have_credentials_of(registry) {
         return Err(Error::ForeignRealm { host: registry.authority(), realm: realm.to_string() });
     }
@@ -71,9 +70,8 @@ pub(crate) async fn fetch(
         }
         _ => {
             let basic = secrets.and_then(|known| known.basic.as_ref());
-            asking(&uri, basic, challenge.service.as_deref(), &scope).ok_or_else(|| {
-                protocol(format!("its token service {:?} is not an address", challenge.realm))
-            })?
+            asking(&uri, basic, challenge.service.as_deref(), &scope)
+                .ok_or_else(|| protocol(format!("its token service {:?} is not an address", challenge.realm)))?
         }
     };
     let response = client.exchange(&realm, &request).await?;
@@ -96,18 +94,11 @@ pub(crate) async fn fetch(
     let token: Token = serde_json::from_slice(&body)
         .map_err(|error| protocol(format!("its token service's answer does not parse: {error}")))?;
     let text = if token.token.is_empty() { token.access_token } else { token.token };
-    bearer(&text)
-        .filter(|_| !text.is_empty())
-        .ok_or_else(|| protocol("its token service gave no usable token".into()))
+    bearer(&text).filter(|_| !text.is_empty()).ok_or_else(|| protocol("its token service gave no usable token".into()))
 }
 
 /// The GET form; credentials as Basic.
-fn asking(
-    realm: &Uri,
-    basic_auth: Option<&(String, String)>,
-    service: Option<&str>,
-    scope: &str,
-) -> Option<Request> {
+fn asking(realm: &Uri, basic_auth: Option<&(String, String)>, service: Option<&str>, scope: &str) -> Option<Request> {
     let mut query = realm.query().map(|query| format!("{query}&")).unwrap_or_default();
     if let Some(service) = service {
         query.push_str(&format!("service={}&", escape(service)));
@@ -129,11 +120,8 @@ fn asking(
 
 /// The POST form of OAuth2 with a refresh token.
 fn refreshing(realm: Uri, refresh: &str, service: Option<&str>, scope: &str) -> Request {
-    let mut form = format!(
-        "grant_type=refresh_token&client_id=budu&refresh_token={}&scope={}",
-        escape(refresh),
-        escape(scope)
-    );
+    let mut form =
+        format!("grant_type=refresh_token&client_id=budu&refresh_token={}&scope={}", escape(refresh), escape(scope));
     if let Some(service) = service {
         form.push_str(&format!("&service={}", escape(service)));
     }
@@ -145,9 +133,7 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                escaped.push(char::from(byte))
-            }
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
             other => escaped.push_str(&format!("%{other:02X}")),
         }
     }

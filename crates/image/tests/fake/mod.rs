@@ -150,13 +150,11 @@ impl Fake {
     /// Serves a file, with ranges.
     pub fn file(&self, seen: &Seen) -> Response<Body> {
         let Some((kind, bytes)) = self.files.lock().unwrap().get(&seen.path).cloned() else {
-            let code =
-                if seen.path.contains("/blobs/") { "BLOB_UNKNOWN" } else { "MANIFEST_UNKNOWN" };
+            let code = if seen.path.contains("/blobs/") { "BLOB_UNKNOWN" } else { "MANIFEST_UNKNOWN" };
             return error(404, code, "not known to this registry");
         };
-        let from: Option<usize> = seen
-            .header("range")
-            .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+        let from: Option<usize> =
+            seen.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         let mut response = full(200, bytes.clone());
         if let Some(from) = from {
             response = full(206, bytes.slice(from..));
@@ -190,11 +188,7 @@ impl Fake {
     /// Puts an image of these layers into `repository:tag`.
     pub fn image(&self, repository: &str, tag: &str, layers: &[Layer]) -> Made {
         let made = self.manifest(repository, layers, "amd64");
-        self.put(
-            &format!("/v2/{repository}/manifests/{tag}"),
-            media_type::OCI_MANIFEST,
-            made.manifest.clone(),
-        );
+        self.put(&format!("/v2/{repository}/manifests/{tag}"), media_type::OCI_MANIFEST, made.manifest.clone());
         made
     }
 
@@ -204,10 +198,7 @@ impl Fake {
             architecture: architecture.into(),
             os: "linux".into(),
             created: Some("2026-01-02T03:04:05Z".into()),
-            rootfs: RootFs {
-                kind: "layers".into(),
-                diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
-            },
+            rootfs: RootFs { kind: "layers".into(), diff_ids: layers.iter().map(|layer| layer.diff_id).collect() },
             ..ImageConfig::default()
         };
         let config = serde_json::to_vec(&config).unwrap();
@@ -224,11 +215,7 @@ impl Fake {
             let path = format!("/v2/{repository}/blobs/{}", layer.descriptor.digest);
             self.put(&path, "application/octet-stream", layer.bytes.clone());
         }
-        self.put(
-            &format!("/v2/{repository}/blobs/{}", digest(&config)),
-            "application/octet-stream",
-            config,
-        );
+        self.put(&format!("/v2/{repository}/blobs/{}", digest(&config)), "application/octet-stream", config);
         let manifest = serde_json::to_vec(&manifest).unwrap();
         let path = format!("/v2/{repository}/manifests/{}", digest(&manifest));
         self.put(&path, media_type::OCI_MANIFEST, manifest.clone());
@@ -238,8 +225,7 @@ impl Fake {
     /// Puts an index of these manifests into `repository:tag`.
     pub fn index(&self, repository: &str, tag: &str, entries: &[(&Made, &str)]) -> Digest {
         let manifests = entries.iter().map(|(made, platform)| {
-            let mut entry =
-                Descriptor::new(media_type::OCI_MANIFEST, made.digest, made.manifest.len() as u64);
+            let mut entry = Descriptor::new(media_type::OCI_MANIFEST, made.digest, made.manifest.len() as u64);
             let platform: Platform = platform.parse().unwrap();
             entry.platform = Some(platform);
             entry
@@ -253,11 +239,7 @@ impl Fake {
             annotations: Default::default(),
         };
         let bytes = serde_json::to_vec(&index).unwrap();
-        self.put(
-            &format!("/v2/{repository}/manifests/{tag}"),
-            media_type::OCI_INDEX,
-            bytes.clone(),
-        );
+        self.put(&format!("/v2/{repository}/manifests/{tag}"), media_type::OCI_INDEX, bytes.clone());
         digest(&bytes)
     }
 }
@@ -302,8 +284,7 @@ pub fn pack(packing: Packing, archive: &[u8]) -> Layer {
     let (kind, bytes) = match packing {
         Packing::Plain => (media_type::OCI_LAYER, archive.to_vec()),
         Packing::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(archive).unwrap();
             (media_type::OCI_LAYER_GZIP, encoder.finish().unwrap())
         }
@@ -385,9 +366,7 @@ impl Place {
         // What is in the trash is being deleted.
         let trash = self.root().join("trash");
         let started = std::time::Instant::now();
-        while std::fs::read_dir(&trash).unwrap().next().is_some()
-            && started.elapsed() < Duration::from_secs(10)
-        {
+        while std::fs::read_dir(&trash).unwrap().next().is_some() && started.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let mut names = Vec::new();
@@ -403,8 +382,7 @@ impl Place {
     /// The upper-most directory's file as the container would see it.
     pub fn read(&self, pulled: &Pulled, path: &str) -> String {
         let rootfs = self.store.prepare("reader", &pulled.image.id).unwrap();
-        let found =
-            rootfs.lower.iter().find_map(|lower| std::fs::read_to_string(lower.join(path)).ok());
+        let found = rootfs.lower.iter().find_map(|lower| std::fs::read_to_string(lower.join(path)).ok());
         self.store.release("reader").unwrap();
         found.unwrap()
     }

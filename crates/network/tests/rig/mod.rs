@@ -103,12 +103,7 @@ pub fn request(container: &str, ports: &[PortRequest]) -> AttachRequest {
     }
 }
 
-pub fn port(
-    host_ip: Option<Ipv4Addr>,
-    host: u16,
-    container: u16,
-    protocol: Protocol,
-) -> PortRequest {
+pub fn port(host_ip: Option<Ipv4Addr>, host: u16, container: u16, protocol: Protocol) -> PortRequest {
     PortRequest {
         host_ip: host_ip.map(Into::into),
         host_port: HostPort::Fixed(host),
@@ -188,11 +183,9 @@ pub struct Census {
 
 pub fn census() -> Census {
     let mut route = Route::open().unwrap();
-    let mut links: Vec<_> =
-        route.links().unwrap().into_iter().map(|link| (link.name, link.master)).collect();
+    let mut links: Vec<_> = route.links().unwrap().into_iter().map(|link| (link.name, link.master)).collect();
     links.sort();
-    let mut addresses: Vec<_> =
-        route.addresses().unwrap().iter().map(|a| (a.ip, a.prefix)).collect();
+    let mut addresses: Vec<_> = route.addresses().unwrap().iter().map(|a| (a.ip, a.prefix)).collect();
     addresses.sort();
     Census { links, addresses, ruleset: nft(&["-s", "list", "ruleset"]) }
 }

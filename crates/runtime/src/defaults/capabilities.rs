@@ -57,10 +57,7 @@ fn read(list: &'static str, names: &[String]) -> Result<List, UnknownCapability>
         }
         let capability = Capability::from_name(name).ok_or_else(|| {
             let name = name.to_ascii_uppercase();
-            UnknownCapability {
-                list,
-                name: if name.starts_with("CAP_") { name } else { format!("CAP_{name}") },
-            }
+            UnknownCapability { list, name: if name.starts_with("CAP_") { name } else { format!("CAP_{name}") } }
         })?;
         read.set = read.set.with(capability);
     }
@@ -74,11 +71,7 @@ fn read(list: &'static str, names: &[String]) -> Result<List, UnknownCapability>
 ///
 /// # Errors
 /// [`UnknownCapability`], also for privileged containers.
-pub fn plan(
-    add: &[String],
-    drop: &[String],
-    privileged: bool,
-) -> Result<CapSet, UnknownCapability> {
+pub fn plan(add: &[String], drop: &[String], privileged: bool) -> Result<CapSet, UnknownCapability> {
     let add = read("CapAdd", add)?;
     let drop = read("CapDrop", drop)?;
     if privileged {
@@ -108,11 +101,7 @@ mod tests {
     fn fourteen_by_default() {
         assert_eq!(default_set().iter().count(), 14);
         assert_eq!(plan(&[], &[], false), Ok(default_set()));
-        assert_eq!(
-            default_set().0,
-            0xa804_25fb,
-            "what /proc/self/status shows in a Docker container"
-        );
+        assert_eq!(default_set().0, 0xa804_25fb, "what /proc/self/status shows in a Docker container");
     }
 
     #[test]

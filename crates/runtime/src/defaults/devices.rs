@@ -7,14 +7,8 @@ const CHARACTER: u32 = 0o020_000;
 
 /// Nodes made in every container's /dev: name, major, minor. `ptmx` and `console` are not nodes of their own: the first
 /// is a link into the container's devpts, the second the container's terminal.
-const NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
+const NODES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// The nodes, owned by root, open to everybody (OCI runtime specification, "Default Devices").
 pub fn nodes() -> Vec<DevicePlan> {
@@ -35,13 +29,8 @@ pub fn nodes() -> Vec<DevicePlan> {
 /// but a node that is not listed cannot be opened. Docker also lists a denial of 10:229 (FUSE), which the first rule
 /// already implies.
 pub fn rules() -> Vec<DeviceRule> {
-    let open = |major, minor, access: &str| DeviceRule {
-        allow: true,
-        kind: 'c',
-        major,
-        minor,
-        access: access.to_owned(),
-    };
+    let open =
+        |major, minor, access: &str| DeviceRule { allow: true, kind: 'c', major, minor, access: access.to_owned() };
     let mut rules = vec![
         DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".to_owned() },
         open(None, None, "m"),
@@ -74,9 +63,7 @@ impl From<cgroup::DeviceRule> for DeviceRule {
 
 /// A device rule of a plan that says nothing sensible.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "device rule with kind {kind:?} and access {access:?}: kind must be a, b or c, access some of rwm"
-)]
+#[error("device rule with kind {kind:?} and access {access:?}: kind must be a, b or c, access some of rwm")]
 pub struct BadDeviceRule {
     /// As given.
     pub kind: char,
@@ -96,13 +83,7 @@ impl TryFrom<&DeviceRule> for cgroup::DeviceRule {
             _ => return Err(bad()),
         };
         let access = Access::parse(&rule.access).ok_or_else(bad)?;
-        Ok(cgroup::DeviceRule {
-            allow: rule.allow,
-            kind,
-            major: rule.major,
-            minor: rule.minor,
-            access,
-        })
+        Ok(cgroup::DeviceRule { allow: rule.allow, kind, major: rule.major, minor: rule.minor, access })
     }
 }
 
@@ -142,8 +123,7 @@ mod tests {
             let there = cgroup::DeviceRule::try_from(&rule).expect("valid");
             assert_eq!(DeviceRule::from(there), rule);
         }
-        let nonsense =
-            DeviceRule { allow: true, kind: 'x', major: None, minor: None, access: "r".to_owned() };
+        let nonsense = DeviceRule { allow: true, kind: 'x', major: None, minor: None, access: "r".to_owned() };
         assert!(cgroup::DeviceRule::try_from(&nonsense).is_err());
     }
 }

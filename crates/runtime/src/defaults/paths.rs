@@ -19,8 +19,7 @@ pub const MASKED: [&str; 12] = [
 ];
 
 /// Read-only: writing to them changes the host.
-pub const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// [`MASKED`] and each processor's `thermal_throttle` directory on this host, a side channel about other tenants. The
 /// host is looked at once per process: the kernel makes these directories at boot.
@@ -50,8 +49,6 @@ mod tests {
     fn lists_are_in_order_and_complete() {
         assert!(MASKED.is_sorted() && READ_ONLY.is_sorted());
         assert!(masked().len() >= MASKED.len());
-        assert!(
-            masked().iter().all(|path| path.starts_with("/proc/") || path.starts_with("/sys/"))
-        );
+        assert!(masked().iter().all(|path| path.starts_with("/proc/") || path.starts_with("/sys/")));
     }
 }

@@ -37,9 +37,7 @@ pub enum SeccompError {
         source: seccomp::Error,
     },
     /// The host's architecture has no table of system calls here.
-    #[error(
-        "seccomp profiles are not available on this architecture: use --security-opt seccomp=unconfined"
-    )]
+    #[error("seccomp profiles are not available on this architecture: use --security-opt seccomp=unconfined")]
     Architecture,
 }
 
@@ -136,13 +134,9 @@ impl Profile {
     /// # Errors
     /// [`SeccompError::Decode`], and [`SeccompError::Invalid`] for fields that exclude each other.
     pub fn parse(json: &str) -> Result<Profile, SeccompError> {
-        let profile: Profile =
-            serde_json::from_str(json).map_err(|source| SeccompError::Decode { source })?;
-        let filled =
-            |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        if filled(&profile.architectures)
-            && profile.arch_map.as_ref().is_some_and(|map| !map.is_empty())
-        {
+        let profile: Profile = serde_json::from_str(json).map_err(|source| SeccompError::Decode { source })?;
+        let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        if filled(&profile.architectures) && profile.arch_map.as_ref().is_some_and(|map| !map.is_empty()) {
             return Err(invalid("use either 'architectures' or 'archMap', not both"));
         }
         for rule in profile.syscalls.iter().flatten() {
@@ -156,9 +150,7 @@ impl Profile {
     /// The profile that applies when the user brings none. Parsed once per process.
     pub fn built_in() -> &'static Profile {
         static PROFILE: OnceLock<Profile> = OnceLock::new();
-        PROFILE.get_or_init(|| {
-            Profile::parse(DEFAULT_JSON).expect("a test parses the embedded profile")
-        })
+        PROFILE.get_or_init(|| Profile::parse(DEFAULT_JSON).expect("a test parses the embedded profile"))
     }
 
     /// What applies on one host.
@@ -167,10 +159,8 @@ impl Profile {
     /// [`SeccompError::Invalid`] for unknown actions, operators, flags or kernel versions.
     pub fn filter(&self, host: &Host) -> Result<Filter, SeccompError> {
         let mut arches = vec![host.arch];
-        let map =
-            self.arch_map.iter().flatten().find(|map| map.architecture == host.arch.oci_name());
-        let more =
-            map.and_then(|map| map.sub_architectures.as_ref()).or(self.architectures.as_ref());
+        let map = self.arch_map.iter().flatten().find(|map| map.architecture == host.arch.oci_name());
+        let more = map.and_then(|map| map.sub_architectures.as_ref()).or(self.architectures.as_ref());
         add_architectures(&mut arches, more.into_iter().flatten())?;
         let mut rules = Vec::new();
         for rule in self.syscalls.iter().flatten() {
@@ -189,9 +179,7 @@ impl Profile {
 
 impl ProfileRule {
     fn applies(&self, host: &Host) -> Result<bool, SeccompError> {
-        let has = |name: &String| {
-            Capability::from_name(name).is_some_and(|one| host.capabilities.contains(one))
-        };
+        let has = |name: &String| Capability::from_name(name).is_some_and(|one| host.capabilities.contains(one));
         let here = |name: &String| name == go_name(host.arch);
         if let Some(excludes) = &self.excludes
             && (excludes.arches.iter().flatten().any(here)
@@ -201,23 +189,15 @@ impl ProfileRule {
             return Ok(false);
         }
         let Some(includes) = &self.includes else { return Ok(true) };
-        let arch = includes
-            .arches
-            .as_ref()
-            .is_none_or(|arches| arches.is_empty() || arches.iter().any(here));
+        let arch = includes.arches.as_ref().is_none_or(|arches| arches.is_empty() || arches.iter().any(here));
         let caps = includes.caps.iter().flatten().all(has);
         let kernel = min_kernel(includes)?.is_none_or(|version| host.kernel >= version);
         Ok(arch && caps && kernel)
     }
 
     fn compile(&self) -> Result<Rule, SeccompError> {
-        let syscalls =
-            self.names.iter().flatten().chain(self.name.iter().filter(|name| !name.is_empty()));
-        let args = self
-            .args
-            .iter()
-            .flatten()
-            .map(|arg| condition(arg.index, &arg.op, arg.value, arg.value_two));
+        let syscalls = self.names.iter().flatten().chain(self.name.iter().filter(|name| !name.is_empty()));
+        let args = self.args.iter().flatten().map(|arg| condition(arg.index, &arg.op, arg.value, arg.value_two));
         Ok(Rule {
             syscalls: syscalls.cloned().collect(),
             action: action(&self.action, self.errno_ret)?,
@@ -235,8 +215,7 @@ pub fn oci_filter(config: &oci::Seccomp) -> Result<Filter, SeccompError> {
     add_architectures(&mut arches, config.architectures.iter())?;
     let mut rules = Vec::with_capacity(config.syscalls.len());
     for rule in &config.syscalls {
-        let args =
-            rule.args.iter().map(|arg| condition(arg.index, &arg.op, arg.value, arg.value_two));
+        let args = rule.args.iter().map(|arg| condition(arg.index, &arg.op, arg.value, arg.value_two));
         rules.push(Rule {
             syscalls: rule.names.clone(),
             action: action(&rule.action, rule.errno_ret)?,
@@ -288,15 +267,10 @@ fn compile(filter: &Filter) -> Result<Program, SeccompError> {
 }
 
 /// Known ones are added once each. Real ones this compiler has no table for cannot occur on a host that runs us.
-fn add_architectures<'a>(
-    arches: &mut Vec<Arch>,
-    names: impl Iterator<Item = &'a String>,
-) -> Result<(), SeccompError> {
+fn add_architectures<'a>(arches: &mut Vec<Arch>, names: impl Iterator<Item = &'a String>) -> Result<(), SeccompError> {
     for name in names {
         if !name.starts_with("SCMP_ARCH_") {
-            return Err(invalid(format!(
-                "unknown architecture {name:?}, names begin with SCMP_ARCH_"
-            )));
+            return Err(invalid(format!("unknown architecture {name:?}, names begin with SCMP_ARCH_")));
         }
         if let Some(arch) = Arch::from_oci_name(name)
             && !arches.contains(&arch)

@@ -11,10 +11,7 @@ fn with(name: &str) -> CapSet {
 
 /// The first unconditional action for a call.
 fn always(filter: &Filter, name: &str) -> Option<Action> {
-    let rule = filter
-        .rules
-        .iter()
-        .find(|rule| rule.args.is_empty() && rule.syscalls.iter().any(|one| one == name));
+    let rule = filter.rules.iter().find(|rule| rule.args.is_empty() && rule.syscalls.iter().any(|one| one == name));
     rule.map(|rule| rule.action)
 }
 
@@ -27,8 +24,7 @@ fn the_built_in_profile_parses_and_compiles() {
     assert!(program.instructions.len() < 1000, "{} instructions", program.instructions.len());
     for arch in Arch::ALL {
         let host = Host { arch, ..host(CapSet::ALL) };
-        seccomp::compile(&Profile::built_in().filter(&host).expect("valid"))
-            .expect("compiles everywhere");
+        seccomp::compile(&Profile::built_in().filter(&host).expect("valid")).expect("compiles everywhere");
     }
 }
 
@@ -44,9 +40,7 @@ fn capabilities_open_calls() {
     for name in ["mount", "clone", "clone3", "setns", "bpf"] {
         assert_eq!(always(&admin, name), Some(Action::Allow), "{name}");
     }
-    for (capability, name) in
-        [("DAC_READ_SEARCH", "open_by_handle_at"), ("SYSLOG", "syslog"), ("BPF", "bpf")]
-    {
+    for (capability, name) in [("DAC_READ_SEARCH", "open_by_handle_at"), ("SYSLOG", "syslog"), ("BPF", "bpf")] {
         assert_eq!(always(&plain, name), None, "{name}");
         let more = Profile::built_in().filter(&host(with(capability))).expect("valid");
         assert_eq!(always(&more, name), Some(Action::Allow), "{name}");
@@ -81,8 +75,7 @@ fn both_formats_parse() {
         "subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"name":"chmod","action":"SCMP_ACT_ERRNO","args":null,
         "includes":{},"excludes":{}},{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","errnoRet":30,"args":[
         {"index":1,"value":511,"valueTwo":0,"op":"SCMP_CMP_EQ"}]}]}"#;
-    let filter =
-        Profile::parse(docker).expect("valid").filter(&host(CapSet::EMPTY)).expect("valid");
+    let filter = Profile::parse(docker).expect("valid").filter(&host(CapSet::EMPTY)).expect("valid");
     assert_eq!(filter.arches, [Arch::X86_64, Arch::X86]);
     assert_eq!(always(&filter, "chmod"), Some(Action::Errno(1)));
     assert_eq!(filter.rules[1].action, Action::Errno(30));
@@ -144,32 +137,17 @@ fn what_the_default_lets_through() {
     let filter = Profile::built_in().filter(&host(capabilities::default_set())).expect("valid");
     let program = seccomp::compile(&filter).expect("compiles");
     println!("{} instructions", program.instructions.len());
-    let (allow, eperm, enosys) =
-        (Action::Allow.encode(), Action::Errno(1).encode(), Action::Errno(38).encode());
+    let (allow, eperm, enosys) = (Action::Allow.encode(), Action::Errno(1).encode(), Action::Errno(38).encode());
     let judge = |arch, call: &str, args: [u64; 6]| program.evaluate(arch, call, args);
     for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
         for family in 0..51 {
             let expected = if matches!(family, 38 | 40) { eperm } else { allow };
             for upper in [0, 1 << 32, 0xffff_ffff << 32] {
                 let args = [family | upper, 1, 0, 0, 0, 0];
-                assert_eq!(
-                    judge(arch, "socket", args),
-                    Some(expected),
-                    "{arch:?} family {family} {upper:#x}"
-                );
+                assert_eq!(judge(arch, "socket", args), Some(expected), "{arch:?} family {family} {upper:#x}");
             }
         }
-        for call in [
-            "read",
-            "execve",
-            "futex",
-            "statx",
-            "openat2",
-            "chroot",
-            "mknodat",
-            "ptrace",
-            "close_range",
-        ] {
+        for call in ["read", "execve", "futex", "statx", "openat2", "chroot", "mknodat", "ptrace", "close_range"] {
             assert_eq!(judge(arch, call, [0; 6]), Some(allow), "{arch:?} {call}");
         }
         let refused = [
@@ -201,41 +179,15 @@ fn what_the_default_lets_through() {
             assert_eq!(judge(arch, call, [0; 6]), Some(eperm), "{arch:?} {call}");
         }
         assert_eq!(judge(arch, "clone3", [0; 6]), Some(enosys), "{arch:?}");
-        assert_eq!(
-            judge(arch, "clone", [0x3d0f00, 0, 0, 0, 0, 0]),
-            Some(allow),
-            "{arch:?} a thread"
-        );
-        for bit in [
-            0x0002_0000,
-            0x0200_0000,
-            0x0400_0000,
-            0x0800_0000,
-            0x1000_0000,
-            0x2000_0000,
-            0x4000_0000,
-        ] {
-            assert_eq!(
-                judge(arch, "clone", [bit, 0, 0, 0, 0, 0]),
-                Some(eperm),
-                "{arch:?} namespace {bit:#x}"
-            );
+        assert_eq!(judge(arch, "clone", [0x3d0f00, 0, 0, 0, 0, 0]), Some(allow), "{arch:?} a thread");
+        for bit in [0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000] {
+            assert_eq!(judge(arch, "clone", [bit, 0, 0, 0, 0, 0]), Some(eperm), "{arch:?} namespace {bit:#x}");
         }
-        for (persona, expected) in
-            [(0, allow), (8, allow), (0xffff_ffff, allow), (0x40_0000, eperm)]
-        {
-            assert_eq!(
-                judge(arch, "personality", [persona, 0, 0, 0, 0, 0]),
-                Some(expected),
-                "{arch:?} {persona:#x}"
-            );
+        for (persona, expected) in [(0, allow), (8, allow), (0xffff_ffff, allow), (0x40_0000, eperm)] {
+            assert_eq!(judge(arch, "personality", [persona, 0, 0, 0, 0, 0]), Some(expected), "{arch:?} {persona:#x}");
         }
     }
     assert_eq!(judge(Arch::X86, "socketcall", [1, 0, 0, 0, 0, 0]), Some(allow), "32-bit programs");
-    assert_eq!(
-        program.evaluate_number(Arch::X86_64, 100_000, [0; 6]),
-        enosys,
-        "newer than the profile"
-    );
+    assert_eq!(program.evaluate_number(Arch::X86_64, 100_000, [0; 6]), enosys, "newer than the profile");
     assert_eq!(program.evaluate_number(Arch::Aarch64, 0, [0; 6]), Action::KillProcess.encode());
 }

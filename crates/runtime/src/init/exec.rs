@@ -12,7 +12,7 @@ use crate::plan::ExecPlan;
 use crate::protocol::{self, Event};
 
 /// DEVPTS_SUPER_MAGIC, statfs(2).
-const DEVPTS_MAGIC: i64 = 0x1cd1;
+const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// What the shim hands to the copy of itself.
 pub(crate) struct ExecStart<'a> {
@@ -70,7 +70,7 @@ fn open_terminal() -> Failing<Terminal> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let devpts = rustix::fs::open("/dev/pts", flags, Mode::empty()).map_err(|e| what(e.into()))?;
     let magic = fstatfs(&devpts).map_err(|e| what(e.into()))?.f_type;
-    if i64::from(magic) != DEVPTS_MAGIC {
+    if magic != DEVPTS_MAGIC {
         return Err(invalid("cannot open a terminal: /dev/pts in the container is no devpts".to_owned()));
     }
     let terminal = pair(devpts.as_fd()).map_err(&what)?;

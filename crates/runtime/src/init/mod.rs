@@ -192,7 +192,8 @@ struct Terminal {
 
 /// Opens a pseudo-terminal of the container's own devpts.
 fn open_terminal(root: &rootfs::NewRoot) -> Failing<Terminal> {
-    let devpts = root.devpts.as_ref().ok_or_else(|| invalid("a terminal needs devpts mounted on /dev/pts".to_owned()))?;
+    let devpts =
+        root.devpts.as_ref().ok_or_else(|| invalid("a terminal needs devpts mounted on /dev/pts".to_owned()))?;
     let terminal = pair(devpts.as_fd()).map_err(failed("open a terminal"))?;
     root.bind_console(terminal.slave.as_fd())?;
     Ok(terminal)
@@ -203,7 +204,8 @@ fn pair(devpts: BorrowedFd<'_>) -> io::Result<Terminal> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let master = openat(devpts, "ptmx", flags, Mode::empty())?;
     rustix::pty::unlockpt(&master)?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let slave =
+        rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     Ok(Terminal { master, slave })
 }
 

@@ -41,7 +41,8 @@ pub(super) fn find(plan: &ProcessPlan) -> Failing<Program> {
     let path = look_up(name, &env)?;
     let c_string = |s: &String| CString::new(s.as_bytes()).map_err(|_| invalid(format!("{s:?} contains a zero byte")));
     Ok(Program {
-        path: CString::new(path.as_os_str().as_bytes()).map_err(|_| invalid("the command contains a zero byte".into()))?,
+        path: CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| invalid("the command contains a zero byte".into()))?,
         args: plan.args.iter().map(c_string).collect::<Result<_, _>>()?,
         env: env.iter().map(c_string).collect::<Result<_, _>>()?,
         user,
@@ -52,7 +53,8 @@ pub(super) fn find(plan: &ProcessPlan) -> Failing<Program> {
 fn enter_directory(cwd: &str, _user: &User) -> Failing<()> {
     let cwd = if cwd.is_empty() { "/" } else { cwd };
     let root = Root::open_at(Path::new("/")).map_err(failed("open the root"))?;
-    let directory = root.reach(cwd, Missing::MakeDirectory).map_err(failed(&format!("make working directory {cwd}")))?;
+    let directory =
+        root.reach(cwd, Missing::MakeDirectory).map_err(failed(&format!("make working directory {cwd}")))?;
     rustix::process::fchdir(&directory)
         .map_err(|e| invalid(format!("cannot enter working directory {cwd:?}: {}", io::Error::from(e))))
 }
@@ -158,7 +160,8 @@ impl Program {
         };
         capability::set(sets).map_err(|e| failed("set the capabilities")(e.into()))?;
         if caps.ambient != 0 {
-            capability::set_ambient(CapSet(caps.ambient)).map_err(|e| failed("set the ambient capabilities")(e.into()))?;
+            capability::set_ambient(CapSet(caps.ambient))
+                .map_err(|e| failed("set the ambient capabilities")(e.into()))?;
         }
         Ok(())
     }

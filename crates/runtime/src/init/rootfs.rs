@@ -57,9 +57,9 @@ fn make_root(plan: &Plan) -> Failing<Option<Detached>> {
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(None),
             Err(e) => Err(failed(what)(e)),
         },
-        Rootfs::Directory { path, .. } => Detached::clone_of(CWD, path, true)
-            .map(Some)
-            .map_err(failed(&format!("{what} {}", path.display()))),
+        Rootfs::Directory { path, .. } => {
+            Detached::clone_of(CWD, path, true).map(Some).map_err(failed(&format!("{what} {}", path.display())))
+        }
     }
 }
 
@@ -258,7 +258,8 @@ impl NewRoot {
             let what = format!("set sysctl {}", path.replace('/', "."));
             let proc = self.proc.as_ref().ok_or_else(|| failed(&what)(io::ErrorKind::NotFound.into()))?;
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = openat(proc, format!("sys/{path}"), flags, Mode::empty()).map_err(|e| failed(&what)(e.into()))?;
+            let file =
+                openat(proc, format!("sys/{path}"), flags, Mode::empty()).map_err(|e| failed(&what)(e.into()))?;
             rustix::io::write(&file, value.as_bytes()).map_err(|e| failed(&what)(e.into()))?;
         }
         Ok(())

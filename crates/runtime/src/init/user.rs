@@ -130,13 +130,14 @@ fn group_entries(wanted: impl Fn(&Group) -> bool) -> Vec<Group> {
 /// its place is not opened for reading (O_NONBLOCK, then the type is checked).
 fn lines(path: &str) -> impl Iterator<Item = String> {
     let file = open_regular(path).ok();
-    file.into_iter().flat_map(|f| BufReader::with_capacity(4096, f.take(MAX_FILE)).split(b'\n').map_while(Result::ok)).map(
-        |line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned(),
-    )
+    file.into_iter()
+        .flat_map(|f| BufReader::with_capacity(4096, f.take(MAX_FILE)).split(b'\n').map_while(Result::ok))
+        .map(|line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
 }
 
 fn open_regular(path: &str) -> io::Result<File> {
-    let fd: OwnedFd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    let fd: OwnedFd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let file = File::from(fd);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }

@@ -61,9 +61,7 @@ fn prepare(token: &SingleThreaded, plan: &Plan, netns: Option<OwnedFd>, layout: 
         .map_err(|e| failed(&format!("open the run directory {}", plan.run_dir.display()))(e.into()))?;
     let listener = listen(&run_dir).map_err(failed("listen on the shim's socket"))?;
     let log = match &plan.log {
-        Some(log) => {
-            Some(Log::open(log).map_err(failed(&format!("open the log file {}", log.path.display())))?)
-        }
+        Some(log) => Some(Log::open(log).map_err(failed(&format!("open the log file {}", log.path.display())))?),
         None => None,
     };
     let cgroup = cgroup::make(layout, &plan.cgroup)?;

@@ -91,11 +91,7 @@ impl Log {
         for n in (1..self.max_file.saturating_sub(1)).rev() {
             let _ = std::fs::rename(numbered(n), numbered(n + 1));
         }
-        let moved = if self.max_file > 1 {
-            std::fs::rename(&self.path, numbered(1))
-        } else {
-            self.file.set_len(0)
-        };
+        let moved = if self.max_file > 1 { std::fs::rename(&self.path, numbered(1)) } else { self.file.set_len(0) };
         if let (Ok(()), Ok(file)) = (moved, open(&self.path)) {
             self.file = file;
             self.size = 0;
@@ -147,7 +143,10 @@ mod tests {
         let entries = read_back(&path);
         std::fs::remove_dir_all(&dir).unwrap();
         let owned = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(entries[..3], [owned("stdout", "one\n"), owned("stderr", "warn \"\u{fffd}\"\n"), owned("stdout", "two\n")]);
+        assert_eq!(
+            entries[..3],
+            [owned("stdout", "one\n"), owned("stderr", "warn \"\u{fffd}\"\n"), owned("stdout", "two\n")]
+        );
         assert_eq!(entries[3].1.len(), MAX_LINE);
         assert_eq!(entries[4].1, "x");
     }

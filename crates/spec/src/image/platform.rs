@@ -34,11 +34,7 @@ pub struct Platform {
     )]
     pub os_features: Vec<String>,
     /// `v8`, `v7`, `v2`; empty when there is none.
-    #[serde(
-        default,
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
 
@@ -100,9 +96,7 @@ impl Platform {
         }
         let level = |platform: &Platform| match platform.variant.strip_prefix('v') {
             Some(number) => number.parse::<u32>().ok(),
-            None if platform.variant.is_empty() => {
-                Some(if platform.architecture == "arm64" { 8 } else { 1 })
-            }
+            None if platform.variant.is_empty() => Some(if platform.architecture == "arm64" { 8 } else { 1 }),
             None => None,
         };
         match (level(&have), level(&want)) {

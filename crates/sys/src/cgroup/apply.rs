@@ -1,16 +1,13 @@
 //! The plan carried out.
 
 use super::plan::Write;
-use super::{
-    CgroupPath, Controllers, Error, Hierarchy, Layout, Plan, Resources, Version, device_program,
-};
+use super::{CgroupPath, Controllers, Error, Hierarchy, Layout, Plan, Resources, Version, device_program};
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::{self, Errno};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// The group's directory in one hierarchy.
 #[derive(Debug)]
@@ -55,12 +52,7 @@ impl Entry {
         match self {
             Entry::V1(tasks) => tasks.iter().try_for_each(|file| io::write(file, b"0").map(drop)),
             Entry::V2(directory) => {
-                let file = fs::openat(
-                    directory,
-                    c"cgroup.procs",
-                    OFlags::WRONLY | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )?;
+                let file = fs::openat(directory, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
                 io::write(&file, b"0").map(drop)
             }
         }
@@ -112,8 +104,7 @@ fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, path: &CgroupPath) -> Resul
                 Err(errno) => return Err(fail("create", errno)),
             }
             if cpuset {
-                inherit_cpuset(root, &parent, &prefix)
-                    .map_err(|errno| fail("prepare the cpuset", errno))?;
+                inherit_cpuset(root, &parent, &prefix).map_err(|errno| fail("prepare the cpuset", errno))?;
             }
         }
     }
@@ -121,10 +112,8 @@ fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, path: &CgroupPath) -> Resul
         Ok(()) => {}
         Err(Errno::EXIST) => {
             // Left behind by a crash, and then empty, or somebody else's.
-            let fd = fs::openat(root, path.as_str(), DIRECTORY, Mode::empty())
-                .map_err(|errno| fail("open", errno))?;
-            let busy = super::control::read(fd.as_fd(), "cgroup.procs")
-                .map_err(|errno| fail("read", errno))?;
+            let fd = fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()).map_err(|errno| fail("open", errno))?;
+            let busy = super::control::read(fd.as_fd(), "cgroup.procs").map_err(|errno| fail("read", errno))?;
             if !busy.is_empty() && !cpuset {
                 return Err(fail("take over (it has processes)", Errno::BUSY));
             }
@@ -139,8 +128,7 @@ fn inherit_cpuset(root: BorrowedFd<'_>, parent: &str, child: &str) -> io::Result
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let child = format!("{child}/{file}");
         if super::control::read(root, &child)?.trim_ascii().is_empty() {
-            let parent =
-                if parent.is_empty() { file.to_owned() } else { format!("{parent}/{file}") };
+            let parent = if parent.is_empty() { file.to_owned() } else { format!("{parent}/{file}") };
             let value = super::control::read(root, &parent)?;
             super::control::write(root, &child, value.trim_ascii())?;
         }
@@ -196,9 +184,7 @@ impl Cgroup {
     pub fn directory(&self, controller: Controllers) -> Option<BorrowedFd<'_>> {
         self.directories
             .iter()
-            .find(|one| {
-                self.version == Version::V2 || one.hierarchy.controllers.contains(controller)
-            })
+            .find(|one| self.version == Version::V2 || one.hierarchy.controllers.contains(controller))
             .map(|one| one.fd.as_fd())
     }
 
@@ -209,10 +195,7 @@ impl Cgroup {
     pub fn entry(&self) -> Result<Entry, Error> {
         if self.version == Version::V2 {
             let directory = self.directories.first().ok_or(Error::NotMounted)?;
-            let fd = directory
-                .fd
-                .try_clone()
-                .map_err(|source| Error::io("open", self.full(directory), source))?;
+            let fd = directory.fd.try_clone().map_err(|source| Error::io("open", self.full(directory), source))?;
             return Ok(Entry::V2(fd));
         }
         let open = |directory: &Directory| {
@@ -250,9 +233,8 @@ impl Cgroup {
             self.write_one(directory, write)?;
         }
         if let (Some(program), Some(directory)) = (&plan.devices, self.directories.first()) {
-            device_program::replace(directory.fd.as_fd(), program).map_err(|errno| {
-                Error::io("attach the device program to", self.full(directory), errno)
-            })?;
+            device_program::replace(directory.fd.as_fd(), program)
+                .map_err(|errno| Error::io("attach the device program to", self.full(directory), errno))?;
         }
         Ok(())
     }
@@ -264,8 +246,7 @@ impl Cgroup {
     }
 
     fn write_one(&self, directory: &Directory, write: &Write) -> Result<(), Error> {
-        let mut result =
-            super::control::write(directory.fd.as_fd(), &write.file, write.value.as_bytes());
+        let mut result = super::control::write(directory.fd.as_fd(), &write.file, write.value.as_bytes());
         let (mut file, mut value) = (&write.file, &write.value);
         if result == Err(Errno::NOENT)
             && let Some((other_file, other_value)) = &write.otherwise
@@ -275,11 +256,7 @@ impl Cgroup {
         }
         match result {
             Err(Errno::NOENT) if write.optional => Ok(()),
-            Err(errno) => Err(Error::io(
-                format!("write {value:?} to"),
-                self.full(directory).join(file),
-                errno,
-            )),
+            Err(errno) => Err(Error::io(format!("write {value:?} to"), self.full(directory).join(file), errno)),
             Ok(()) => Ok(()),
         }
     }

@@ -51,12 +51,7 @@ pub(super) fn descendants(directory: BorrowedFd<'_>) -> io::Result<Vec<String>> 
     Ok(found)
 }
 
-fn below(
-    directory: BorrowedFd<'_>,
-    prefix: &str,
-    depth: u8,
-    found: &mut Vec<String>,
-) -> io::Result<()> {
+fn below(directory: BorrowedFd<'_>, prefix: &str, depth: u8, found: &mut Vec<String>) -> io::Result<()> {
     // Containers choose this depth; nobody needs more, and recursion must end.
     if depth >= 32 {
         return Ok(());
@@ -91,9 +86,7 @@ pub(super) fn enable(
     if controllers.is_empty() {
         return Ok(());
     }
-    let fail = |action: &str, errno: Errno| {
-        Error::io(action, hierarchy.mount.join("cgroup.subtree_control"), errno)
-    };
+    let fail = |action: &str, errno: Errno| Error::io(action, hierarchy.mount.join("cgroup.subtree_control"), errno);
     let mut level = String::new();
     for part in path.components() {
         let file = format!("{level}cgroup.subtree_control");
@@ -116,8 +109,7 @@ pub(super) fn enable(
             let value = names.join(" ");
             let mut result = write(root, &file, value.as_bytes());
             if result == Err(Errno::BUSY) && level.is_empty() {
-                evacuate(root)
-                    .map_err(|errno| fail("move processes out of the root group for", errno))?;
+                evacuate(root).map_err(|errno| fail("move processes out of the root group for", errno))?;
                 result = write(root, &file, value.as_bytes());
             }
             result.map_err(|errno| fail(&format!("write {value:?} to"), errno))?;
@@ -174,13 +166,8 @@ impl Cgroup {
     /// [`Error::Io`].
     pub fn procs(&self) -> Result<Vec<Pid>, Error> {
         let directory = self.members()?;
-        let mut found = pids(
-            &read(directory, "cgroup.procs")
-                .map_err(|errno| self.fail("list processes of", errno))?,
-        );
-        for child in
-            descendants(directory).map_err(|errno| self.fail("list groups below", errno))?
-        {
+        let mut found = pids(&read(directory, "cgroup.procs").map_err(|errno| self.fail("list processes of", errno))?);
+        for child in descendants(directory).map_err(|errno| self.fail("list groups below", errno))? {
             // It may be gone already, and its processes with it.
             if let Ok(text) = read(directory, &format!("{child}/cgroup.procs")) {
                 found.extend(pids(&text));
@@ -257,10 +244,8 @@ impl Cgroup {
     }
 
     fn freezer(&self) -> Result<BorrowedFd<'_>, Error> {
-        self.directory(Controllers::FREEZER).ok_or_else(|| Error::NoController {
-            controller: "freezer".to_owned(),
-            what: "pausing".to_owned(),
-        })
+        self.directory(Controllers::FREEZER)
+            .ok_or_else(|| Error::NoController { controller: "freezer".to_owned(), what: "pausing".to_owned() })
     }
 
     /// Whether the group is frozen now.
@@ -270,9 +255,7 @@ impl Cgroup {
     pub fn is_frozen(&self) -> Result<bool, Error> {
         let directory = self.freezer()?;
         let result = match self.version {
-            Version::V1 => {
-                read(directory, "freezer.state").map(|state| state.trim_ascii() == b"FROZEN")
-            }
+            Version::V1 => read(directory, "freezer.state").map(|state| state.trim_ascii() == b"FROZEN"),
             Version::V2 => read(directory, "cgroup.freeze").map(|state| state.trim_ascii() == b"1"),
         };
         result.map_err(|errno| self.fail("read the state of", errno))
@@ -298,8 +281,7 @@ fn freeze_v1(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::
 }
 
 fn freeze_v2(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::Result<()> {
-    let events =
-        fs::openat(directory, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let events = fs::openat(directory, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     write(directory, "cgroup.freeze", if frozen { b"1" } else { b"0" })?;
     let wanted = if frozen { "1" } else { "0" };
     loop {

@@ -31,11 +31,7 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 /// # Errors
 /// When the sum is below the memory limit, or given without one.
 pub(super) fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>, Error> {
-    let bad = |value: i64, reason| Error::BadValue {
-        what: "memory-swap",
-        value: value.to_string(),
-        reason,
-    };
+    let bad = |value: i64, reason| Error::BadValue { what: "memory-swap", value: value.to_string(), reason };
     match (limit.unwrap_or(0), both.unwrap_or(0)) {
         (_, 0) => Ok(None),
         (_, -1) => Ok(Some(-1)),

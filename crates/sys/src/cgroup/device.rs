@@ -66,22 +66,14 @@ pub struct DeviceRule {
 
 impl DeviceRule {
     /// Closes every device.
-    pub const DENY_ALL: DeviceRule = DeviceRule {
-        allow: false,
-        kind: DeviceKind::All,
-        major: None,
-        minor: None,
-        access: Access::ALL,
-    };
+    pub const DENY_ALL: DeviceRule =
+        DeviceRule { allow: false, kind: DeviceKind::All, major: None, minor: None, access: Access::ALL };
     /// Opens every device.
     pub const ALLOW_ALL: DeviceRule = DeviceRule { allow: true, ..DeviceRule::DENY_ALL };
 
     /// Whether it speaks about every device and every access.
     pub fn is_total(&self) -> bool {
-        self.kind == DeviceKind::All
-            && self.major.is_none()
-            && self.minor.is_none()
-            && self.access == Access::ALL
+        self.kind == DeviceKind::All && self.major.is_none() && self.minor.is_none() && self.access == Access::ALL
     }
 }
 
@@ -99,9 +91,7 @@ impl fmt::Display for DeviceRule {
                 None => write!(f, "*{end}")?,
             }
         }
-        for (on, letter) in
-            [(self.access.read, "r"), (self.access.write, "w"), (self.access.mknod, "m")]
-        {
+        for (on, letter) in [(self.access.read, "r"), (self.access.write, "w"), (self.access.mknod, "m")] {
             f.write_str(if on { letter } else { "" })?;
         }
         Ok(())
@@ -123,8 +113,7 @@ impl FromStr for DeviceRule {
     fn from_str(text: &str) -> Result<DeviceRule, BadRule> {
         let bad = || BadRule { text: text.to_owned() };
         let mut words = text.split(' ');
-        let (Some(kind), Some(numbers), Some(access), None) =
-            (words.next(), words.next(), words.next(), words.next())
+        let (Some(kind), Some(numbers), Some(access), None) = (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(bad());
         };
@@ -136,9 +125,7 @@ impl FromStr for DeviceRule {
         };
         let number = |text: &str| match text {
             "*" => Ok(None),
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map(Some).map_err(|_| bad())
-            }
+            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().map(Some).map_err(|_| bad()),
             _ => Err(bad()),
         };
         let (major, minor) = numbers.split_once(':').ok_or_else(bad)?;

@@ -80,8 +80,7 @@ fn block(rule: &DeviceRule) -> Vec<Instruction> {
     }
     let bits = rule.access.bits();
     let decision: Vec<Instruction> = if rule.allow {
-        let rest =
-            [instruction(AND, WANTED, 0, 0, !bits), instruction(JUMP_IF_NOT, WANTED, 0, 2, 0)];
+        let rest = [instruction(AND, WANTED, 0, 0, !bits), instruction(JUMP_IF_NOT, WANTED, 0, 2, 0)];
         rest.into_iter().chain(answer(1)).collect()
     } else {
         let hit = [instruction(JUMP_IF_SET, WANTED, 0, 1, bits), instruction(JUMP, 0, 0, 2, 0)];
@@ -154,9 +153,7 @@ struct ById {
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: each structure above is a prefix of `union bpf_attr` for its command, its size is passed along, and the
     // addresses in it point to memory that the callers keep alive during the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 {
         let error = std::io::Error::last_os_error();
         return Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL));
@@ -191,26 +188,14 @@ pub(super) fn replace(group: BorrowedFd<'_>, program: &[Instruction]) -> io::Res
     let old = attached(group)?;
     let new = load(program)?;
     let target = number(group);
-    let mut attributes = Attach {
-        target,
-        program: number(new.as_fd()),
-        kind: ATTACH_CGROUP_DEVICE,
-        flags: ALLOW_MULTI,
-    };
+    let mut attributes =
+        Attach { target, program: number(new.as_fd()), kind: ATTACH_CGROUP_DEVICE, flags: ALLOW_MULTI };
     bpf(PROG_ATTACH, &mut attributes)?;
     for id in old {
         let fd = bpf(PROG_GET_FD_BY_ID, &mut ById { id, ..ById::default() })?;
         // SAFETY: BPF_PROG_GET_FD_BY_ID returns a new descriptor that nobody else owns.
         let old = unsafe { OwnedFd::from_raw_fd(fd) };
-        bpf(
-            PROG_DETACH,
-            &mut Attach {
-                target,
-                program: number(old.as_fd()),
-                kind: ATTACH_CGROUP_DEVICE,
-                flags: 0,
-            },
-        )?;
+        bpf(PROG_DETACH, &mut Attach { target, program: number(old.as_fd()), kind: ATTACH_CGROUP_DEVICE, flags: 0 })?;
     }
     Ok(())
 }
@@ -261,9 +246,7 @@ mod tests {
 
     #[test]
     fn only_what_is_opened_is_open() {
-        let rules = rules(
-            "deny a *:* rwm\nallow c 1:3 rwm\nallow c 136:* rw\nallow b *:* m\nallow c *:* m",
-        );
+        let rules = rules("deny a *:* rwm\nallow c 1:3 rwm\nallow c 136:* rw\nallow b *:* m\nallow c *:* m");
         let cases = [
             ('c', 1, 3, "rwm", true),
             ('c', 1, 4, "r", false),
@@ -275,18 +258,13 @@ mod tests {
             ('c', 136, 77, "rwm", true),
         ];
         for (kind, major, minor, access, expected) in cases {
-            assert_eq!(
-                allowed(&rules, kind, major, minor, access),
-                expected,
-                "{kind} {major}:{minor} {access}"
-            );
+            assert_eq!(allowed(&rules, kind, major, minor, access), expected, "{kind} {major}:{minor} {access}");
         }
     }
 
     #[test]
     fn the_last_rule_decides_each_bit() {
-        let rules =
-            rules("deny a *:* rwm\nallow c 1:* rw\ndeny c 1:3 w\nallow c 5:0 r\nallow c 5:0 w");
+        let rules = rules("deny a *:* rwm\nallow c 1:* rw\ndeny c 1:3 w\nallow c 5:0 r\nallow c 5:0 w");
         assert!(allowed(&rules, 'c', 1, 3, "r"));
         assert!(!allowed(&rules, 'c', 1, 3, "w"));
         assert!(!allowed(&rules, 'c', 1, 3, "rw"));
@@ -304,18 +282,12 @@ mod tests {
 
     #[test]
     fn every_number_in_a_range() {
-        let rules = rules(
-            "deny a *:* rwm\nallow c 1:3 rwm\nallow c 1:5 rwm\nallow c 5:0 rwm\ndeny c 10:229 rwm",
-        );
+        let rules = rules("deny a *:* rwm\nallow c 1:3 rwm\nallow c 1:5 rwm\nallow c 5:0 rwm\ndeny c 10:229 rwm");
         for kind in ['b', 'c'] {
             for major in 0..512 {
                 for minor in 0..16 {
                     let open = kind == 'c' && matches!((major, minor), (1, 3 | 5) | (5, 0));
-                    assert_eq!(
-                        allowed(&rules, kind, major, minor, "rw"),
-                        open,
-                        "{kind} {major}:{minor}"
-                    );
+                    assert_eq!(allowed(&rules, kind, major, minor, "rw"), open, "{kind} {major}:{minor}");
                 }
             }
         }

@@ -14,9 +14,7 @@ fn name(what: &str) -> CgroupPath {
 /// The host's v1 layout, or why not.
 fn v1() -> Option<Layout> {
     match Layout::detect() {
-        Ok(layout) if layout.version == Version::V1 && rustix::process::geteuid().is_root() => {
-            Some(layout)
-        }
+        Ok(layout) if layout.version == Version::V1 && rustix::process::geteuid().is_root() => Some(layout),
         Ok(_) => {
             println!("skipped: needs root and a v1 hierarchy");
             None
@@ -52,11 +50,7 @@ impl Inside {
         use std::os::unix::process::CommandExt;
         let entry = group.entry().expect("the group exists");
         let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // SAFETY: enter() only makes system calls.
         unsafe { command.pre_exec(move || entry.enter().map_err(Into::into)) };
         Inside { child: command.spawn().expect("a shell") }
@@ -89,11 +83,7 @@ fn a_dropped_group_is_gone_and_a_kept_one_stays() {
     let path = name("guard").join("below").expect("valid");
     drop(plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may"));
     assert!(!exists(&layout, &path));
-    let _ = plan(&layout, &path, &Resources::default())
-        .expect("valid")
-        .apply()
-        .expect("root may")
-        .keep();
+    let _ = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may").keep();
     assert!(exists(&layout, &path));
     let mut again = Cgroup::open(&layout, &path).expect("it exists");
     again.remove().expect("it is empty");
@@ -107,10 +97,7 @@ fn a_failed_limit_leaves_nothing() {
     let Some(layout) = v1() else { return };
     let path = name("failed");
     let resources = Resources { pids: Some(i64::MAX), ..Resources::default() };
-    let error = plan(&layout, &path, &resources)
-        .expect("valid")
-        .apply()
-        .expect_err("the kernel has a maximum");
+    let error = plan(&layout, &path, &resources).expect("valid").apply().expect_err("the kernel has a maximum");
     assert!(error.to_string().contains("pids.max"), "{error}");
     assert!(!exists(&layout, &path));
 }
@@ -119,26 +106,15 @@ fn a_failed_limit_leaves_nothing() {
 fn limits_of_v1_arrive_and_change() {
     let Some(layout) = v1() else { return };
     let path = name("limits");
-    let swap = layout
-        .hierarchy(Controllers::MEMORY)
-        .is_some_and(|one| one.mount.join("memory.memsw.limit_in_bytes").exists());
+    let swap =
+        layout.hierarchy(Controllers::MEMORY).is_some_and(|one| one.mount.join("memory.memsw.limit_in_bytes").exists());
     let resources = |memory: i64| Resources {
-        memory: Memory {
-            limit: Some(memory),
-            swap: swap.then_some(memory * 2),
-            ..Memory::default()
-        },
-        cpu: Cpu {
-            quota: Some(50_000),
-            period: Some(100_000),
-            cpus: Some("0".to_owned()),
-            ..Cpu::default()
-        },
+        memory: Memory { limit: Some(memory), swap: swap.then_some(memory * 2), ..Memory::default() },
+        cpu: Cpu { quota: Some(50_000), period: Some(100_000), cpus: Some("0".to_owned()), ..Cpu::default() },
         pids: Some(77),
         ..Resources::default()
     };
-    let group =
-        plan(&layout, &path, &resources(64 << 20)).expect("valid").apply().expect("root may");
+    let group = plan(&layout, &path, &resources(64 << 20)).expect("valid").apply().expect("root may");
     let stats = group.stats().expect("it exists");
     assert_eq!((stats.memory.limit, stats.pids.limit), (64 << 20, 77));
     // Each direction needs another order of limit and limit with swap.
@@ -162,8 +138,7 @@ fn the_same_on_v2() {
 }
 
 fn inside_and_out(layout: &Layout, what: &str) {
-    let mut group =
-        plan(layout, &name(what), &Resources::default()).expect("valid").apply().expect("root may");
+    let mut group = plan(layout, &name(what), &Resources::default()).expect("valid").apply().expect("root may");
     let inside = Inside::start(&group, "sleep 1000 & sleep 1000 & read x; wait");
     let deadline = Instant::now() + Duration::from_secs(5);
     while group.procs().expect("readable").len() < 3 {
@@ -186,13 +161,9 @@ fn inside_and_out(layout: &Layout, what: &str) {
 #[test]
 fn groups_made_inside_go_too() {
     let Some(layout) = v1() else { return };
-    let mut group = plan(&layout, &name("nested"), &Resources::default())
-        .expect("valid")
-        .apply()
-        .expect("root may");
+    let mut group = plan(&layout, &name("nested"), &Resources::default()).expect("valid").apply().expect("root may");
     let pids = layout.hierarchy(Controllers::PIDS).expect("every host has it");
-    std::fs::create_dir_all(pids.mount.join(group.path().as_str()).join("a/b/c"))
-        .expect("root may");
+    std::fs::create_dir_all(pids.mount.join(group.path().as_str()).join("a/b/c")).expect("root may");
     group.remove().expect("children first");
     assert!(!exists(&layout, group.path()));
 }
@@ -201,21 +172,14 @@ fn groups_made_inside_go_too() {
 const DEVICES: &str = "read x; (: < /dev/null) || exit 10; (: < /dev/full) && exit 11; exit 0";
 
 fn device_rules() -> Resources {
-    let rules = vec![
-        DeviceRule::DENY_ALL,
-        "c *:* m".parse().expect("a rule"),
-        "c 1:3 rwm".parse().expect("a rule"),
-    ];
+    let rules = vec![DeviceRule::DENY_ALL, "c *:* m".parse().expect("a rule"), "c 1:3 rwm".parse().expect("a rule")];
     Resources { devices: Some(rules), ..Resources::default() }
 }
 
 #[test]
 fn devices_are_closed_on_v1() {
     let Some(layout) = v1() else { return };
-    let group = plan(&layout, &name("devices1"), &device_rules())
-        .expect("valid")
-        .apply()
-        .expect("root may");
+    let group = plan(&layout, &name("devices1"), &device_rules()).expect("valid").apply().expect("root may");
     // The shell's own standard streams are opened before it enters.
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(0));
 }
@@ -231,11 +195,8 @@ fn devices_are_closed_on_v2_and_rules_can_be_replaced() {
         Err(error) => panic!("{error}"),
     };
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(0));
-    group
-        .update(&Resources { devices: Some(vec![DeviceRule::ALLOW_ALL]), ..Resources::default() })
-        .expect("replaces");
-    let attached = device_program::attached(group.directory(Controllers::NONE).expect("v2"))
-        .expect("readable");
+    group.update(&Resources { devices: Some(vec![DeviceRule::ALLOW_ALL]), ..Resources::default() }).expect("replaces");
+    let attached = device_program::attached(group.directory(Controllers::NONE).expect("v2")).expect("readable");
     assert_eq!(attached.len(), 1, "the old program is detached");
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(11));
 }
@@ -258,9 +219,7 @@ fn v2_files_read_and_written() {
     let directory = std::env::temp_dir().join(format!("budu-cgroup2-{}", std::process::id()));
     let group = directory.join("budu/x");
     std::fs::create_dir_all(&group).expect("a temporary directory");
-    let put = |path: &Path, file: &str, text: &str| {
-        std::fs::write(path.join(file), text).expect("writable")
-    };
+    let put = |path: &Path, file: &str, text: &str| std::fs::write(path.join(file), text).expect("writable");
     put(&directory, "cgroup.subtree_control", "cpu memory\n");
     put(&directory.join("budu"), "cgroup.subtree_control", "");
     for (file, text) in [
@@ -289,9 +248,7 @@ fn v2_files_read_and_written() {
         cpu: Cpu { quota: Some(5), ..Cpu::default() },
         ..Resources::default()
     };
-    let made = plan(&layout, &CgroupPath::parse("budu/x").expect("valid"), &resources)
-        .expect("valid")
-        .apply();
+    let made = plan(&layout, &CgroupPath::parse("budu/x").expect("valid"), &resources).expect("valid").apply();
     let made = made.expect("an empty group is taken over").keep();
     let read = |path: &str| std::fs::read_to_string(directory.join(path)).expect("readable");
     // Ordinary files are overwritten in place: what was written stands at their beginning.
@@ -302,14 +259,8 @@ fn v2_files_read_and_written() {
     assert!(read("budu/x/memory.max").starts_with("1048576"));
     put(&group, "memory.max", "max\n");
     let stats = made.stats().expect("readable");
-    assert_eq!(
-        (stats.cpu.usage_ns, stats.cpu.throttled_periods, stats.cpu.throttled_ns),
-        (1_500_000, 2, 9000)
-    );
-    assert_eq!(
-        (stats.memory.usage, stats.memory.max_usage, stats.memory.limit),
-        (4096, 8192, u64::MAX)
-    );
+    assert_eq!((stats.cpu.usage_ns, stats.cpu.throttled_periods, stats.cpu.throttled_ns), (1_500_000, 2, 9000));
+    assert_eq!((stats.memory.usage, stats.memory.max_usage, stats.memory.limit), (4096, 8192, u64::MAX));
     assert_eq!((stats.memory.stat("inactive_file"), stats.memory.fail_count), (Some(3), 5));
     assert_eq!((stats.pids.current, stats.pids.limit), (3, 0));
     assert_eq!(stats.block_io.len(), 2);
@@ -326,10 +277,7 @@ fn figures() {
     let devices = {
         let text = "c *:* m,b *:* m,c 1:3 rwm,c 1:5 rwm,c 1:7 rwm,c 1:8 rwm,c 1:9 rwm,c 5:0 rwm,c 5:1 rwm,c 5:2 rwm,c 136:* rwm";
         let rules = text.split(',').map(|rule| rule.parse().expect("a rule"));
-        Resources {
-            devices: Some([DeviceRule::DENY_ALL].into_iter().chain(rules).collect()),
-            ..Resources::default()
-        }
+        Resources { devices: Some([DeviceRule::DENY_ALL].into_iter().chain(rules).collect()), ..Resources::default() }
     };
     for (what, resources) in [("no limits", Resources::default()), ("with device rules", devices)] {
         let mut columns: [Vec<f64>; 5] = Default::default();
@@ -347,9 +295,7 @@ fn figures() {
             lap(&mut columns[1]);
             let entry = group.entry().expect("the group exists");
             lap(&mut columns[2]);
-            std::thread::spawn(move || entry.enter().expect("a thread may enter"))
-                .join()
-                .expect("it ends");
+            std::thread::spawn(move || entry.enter().expect("a thread may enter")).join().expect("it ends");
             lap(&mut columns[3]);
             group.remove().expect("empty");
             lap(&mut columns[4]);

@@ -155,8 +155,7 @@ impl Layout {
         if layout.version == Version::V2 {
             for hierarchy in &mut layout.hierarchies {
                 let path = hierarchy.mount.join("cgroup.controllers");
-                let text = std::fs::read_to_string(&path)
-                    .map_err(|source| Error::io("read", path, source))?;
+                let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", path, source))?;
                 hierarchy.controllers = Controllers::from_names(text.split_ascii_whitespace());
             }
         }
@@ -179,19 +178,13 @@ impl Layout {
                 }
             } else if mount.kind == b"cgroup"
                 && !mount.hierarchy.controllers.is_empty()
-                && !hierarchies
-                    .iter()
-                    .any(|known| known.controllers.intersects(mount.hierarchy.controllers))
+                && !hierarchies.iter().any(|known| known.controllers.intersects(mount.hierarchy.controllers))
             {
                 hierarchies.push(mount.hierarchy);
             }
         }
         if !hierarchies.is_empty() {
-            return Ok(Layout {
-                version: Version::V1,
-                hierarchies,
-                unified: unified.map(|one| one.mount),
-            });
+            return Ok(Layout { version: Version::V1, hierarchies, unified: unified.map(|one| one.mount) });
         }
         let unified = unified.ok_or(Error::NotMounted)?;
         Ok(Layout { version: Version::V2, hierarchies: vec![unified], unified: None })
@@ -209,8 +202,7 @@ impl Layout {
 
     /// A v2 layout at any directory. For tests and for trees mounted at an unusual place.
     pub fn v2_at(mount: &Path, controllers: Controllers) -> Layout {
-        let hierarchy =
-            Hierarchy { mount: mount.to_owned(), root: PathBuf::from("/"), controllers };
+        let hierarchy = Hierarchy { mount: mount.to_owned(), root: PathBuf::from("/"), controllers };
         Layout { version: Version::V2, hierarchies: vec![hierarchy], unified: None }
     }
 }
@@ -229,14 +221,9 @@ impl<'a> Mount<'a> {
         fields.find(|field| *field == b"-")?;
         let kind = fields.next()?;
         let options = fields.nth(1)?;
-        let names =
-            options.split(|byte| *byte == b',').filter_map(|name| str::from_utf8(name).ok());
-        let controllers =
-            if kind == b"cgroup" { Controllers::from_names(names) } else { Controllers::NONE };
-        Some(Mount {
-            kind,
-            hierarchy: Hierarchy { mount: unescape(mount), root: unescape(root), controllers },
-        })
+        let names = options.split(|byte| *byte == b',').filter_map(|name| str::from_utf8(name).ok());
+        let controllers = if kind == b"cgroup" { Controllers::from_names(names) } else { Controllers::NONE };
+        Some(Mount { kind, hierarchy: Hierarchy { mount: unescape(mount), root: unescape(root), controllers } })
     }
 }
 
@@ -267,8 +254,7 @@ mod tests {
 
     #[test]
     fn unified_host() {
-        let text =
-            b"29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let text = b"29 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         let layout = Layout::parse(text).expect("mounted");
         assert_eq!(layout.version, Version::V2);
         assert_eq!(layout.hierarchies[0].mount, Path::new("/sys/fs/cgroup"));
@@ -293,10 +279,7 @@ mod tests {
 
     #[test]
     fn nothing_mounted() {
-        assert!(matches!(
-            Layout::parse(b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"),
-            Err(Error::NotMounted)
-        ));
+        assert!(matches!(Layout::parse(b"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"), Err(Error::NotMounted)));
     }
 
     #[test]

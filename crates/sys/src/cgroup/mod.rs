@@ -85,11 +85,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(super) fn io(
-        action: impl Into<String>,
-        path: impl Into<PathBuf>,
-        source: impl Into<std::io::Error>,
-    ) -> Error {
+    pub(super) fn io(action: impl Into<String>, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Error {
         Error::Io { action: action.into(), path: path.into(), source: source.into() }
     }
 

@@ -36,10 +36,7 @@ impl CgroupPath {
             if part.chars().any(char::is_control) {
                 return Err(bad("it contains control characters"));
             }
-            if ["cgroup.", "tasks", "notify_on_release", "release_agent"]
-                .iter()
-                .any(|name| part.starts_with(name))
-            {
+            if ["cgroup.", "tasks", "notify_on_release", "release_agent"].iter().any(|name| part.starts_with(name)) {
                 return Err(bad("a component has the name of a kernel file"));
             }
         }
@@ -77,19 +74,7 @@ mod tests {
 
     #[test]
     fn nothing_leaves_the_root() {
-        for bad in [
-            "",
-            "/",
-            "..",
-            "a/../b",
-            "/a/..",
-            ".",
-            "a/./b",
-            "a\nb",
-            "cgroup.procs",
-            "a/tasks",
-            "a\0b",
-        ] {
+        for bad in ["", "/", "..", "a/../b", "/a/..", ".", "a/./b", "a\nb", "cgroup.procs", "a/tasks", "a\0b"] {
             assert!(CgroupPath::parse(bad).is_err(), "{bad:?}");
         }
         assert!(CgroupPath::parse(&"a/".repeat(33)).is_err());
@@ -102,9 +87,6 @@ mod tests {
         for good in ["/budu/x", "budu/x", "//budu//x/"] {
             assert_eq!(CgroupPath::parse(good).expect("valid").to_string(), "/budu/x");
         }
-        assert_eq!(
-            CgroupPath::parse("a..b/...c").expect("dots inside names are fine").as_str(),
-            "a..b/...c"
-        );
+        assert_eq!(CgroupPath::parse("a..b/...c").expect("dots inside names are fine").as_str(), "a..b/...c");
     }
 }

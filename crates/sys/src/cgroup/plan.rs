@@ -1,9 +1,6 @@
 //! The plan: which directories, which writes.
 
-use super::{
-    CgroupPath, Controllers, Error, Hierarchy, Layout, Resources, Version, device_program, plan_v1,
-    plan_v2,
-};
+use super::{CgroupPath, Controllers, Error, Hierarchy, Layout, Resources, Version, device_program, plan_v1, plan_v2};
 use std::fmt;
 
 /// One write.
@@ -53,11 +50,7 @@ pub fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_update(
-    layout: &Layout,
-    path: &CgroupPath,
-    resources: &Resources,
-) -> Result<Plan, Error> {
+pub fn plan_update(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
     plan(layout, path, resources)
 }
 

@@ -5,17 +5,7 @@ use std::path::{Path, PathBuf};
 
 fn v1() -> Layout {
     let mut text = String::new();
-    for name in [
-        "cpu,cpuacct",
-        "cpuset",
-        "memory",
-        "devices",
-        "freezer",
-        "blkio",
-        "pids",
-        "hugetlb",
-        "net_cls",
-    ] {
+    for name in ["cpu,cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb", "net_cls"] {
         text.push_str(&format!("30 29 0:26 / /c/{name} rw - cgroup cgroup rw,{name}\n"));
     }
     Layout::parse(text.as_bytes()).expect("mounted")
@@ -158,14 +148,9 @@ fn unlimited_and_not_given() {
         ..Resources::default()
     };
     let text = plan(&v2(), &path(), &resources).expect("valid").to_string();
-    let writes: Vec<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("write /c/budu/x/")).collect();
-    let expected = [
-        r#"cpu.max "max 100000""#,
-        r#"memory.swap.max "max" if present"#,
-        r#"memory.max "max""#,
-        r#"pids.max "max""#,
-    ];
+    let writes: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("write /c/budu/x/")).collect();
+    let expected =
+        [r#"cpu.max "max 100000""#, r#"memory.swap.max "max" if present"#, r#"memory.max "max""#, r#"pids.max "max""#];
     assert_eq!(writes, expected);
     let text = plan(&v1(), &path(), &resources).expect("valid").to_string();
     assert!(text.contains("memory.memsw.limit_in_bytes \"-1\" if present"), "{text}");
@@ -176,41 +161,22 @@ fn what_the_host_lacks_is_named() {
     let bare = Layout::v2_at(Path::new("/c"), Controllers::CPU);
     let resources = Resources { pids: Some(1), ..Resources::default() };
     let error = plan(&bare, &path(), &resources).expect_err("no pids");
-    assert_eq!(
-        error.to_string(),
-        "cgroup controller pids is not available on this host, needed for pids.max"
-    );
-    let unified =
-        Resources { unified: [("a.b".to_owned(), "1".to_owned())].into(), ..Resources::default() };
+    assert_eq!(error.to_string(), "cgroup controller pids is not available on this host, needed for pids.max");
+    let unified = Resources { unified: [("a.b".to_owned(), "1".to_owned())].into(), ..Resources::default() };
     assert!(plan(&v1(), &path(), &unified).is_err(), "raw settings are v2's");
 }
 
 #[test]
 fn raw_settings_only_limit() {
-    for key in [
-        "cgroup.procs",
-        "cgroup.kill",
-        "cgroup.subtree_control",
-        "../x",
-        "a/b.c",
-        "",
-        "..",
-        "memory",
-    ] {
-        let resources = Resources {
-            unified: [(key.to_owned(), "1".to_owned())].into(),
-            ..Resources::default()
-        };
+    for key in ["cgroup.procs", "cgroup.kill", "cgroup.subtree_control", "../x", "a/b.c", "", "..", "memory"] {
+        let resources = Resources { unified: [(key.to_owned(), "1".to_owned())].into(), ..Resources::default() };
         assert!(plan(&v2(), &path(), &resources).is_err(), "{key:?}");
     }
 }
 
 #[test]
 fn device_rules_start_closed_on_v1() {
-    let resources = Resources {
-        devices: Some(vec!["c 1:3 rwm".parse().expect("a rule")]),
-        ..Resources::default()
-    };
+    let resources = Resources { devices: Some(vec!["c 1:3 rwm".parse().expect("a rule")]), ..Resources::default() };
     let text = plan(&v1(), &path(), &resources).expect("valid").to_string();
     let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} in {text}"));
     assert!(at("devices.deny \"a\"") < at("devices.allow \"c 1:3 rwm\""));
@@ -218,8 +184,7 @@ fn device_rules_start_closed_on_v1() {
 
 #[test]
 fn full_paths_in_messages() {
-    let error =
-        Error::io("write \"1\" to", PathBuf::from("/c/x"), std::io::Error::from_raw_os_error(22));
+    let error = Error::io("write \"1\" to", PathBuf::from("/c/x"), std::io::Error::from_raw_os_error(22));
     assert_eq!(error.to_string(), "cannot write \"1\" to /c/x: Invalid argument (os error 22)");
     assert_eq!(error.errno(), Some(22));
 }

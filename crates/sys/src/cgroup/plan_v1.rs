@@ -2,9 +2,7 @@
 
 use super::plan::Write;
 use super::resources::{BlockIo, Cpu, Memory};
-use super::{
-    CgroupPath, Controllers, DeviceRule, Error, Hierarchy, Layout, Plan, Resources, Version,
-};
+use super::{CgroupPath, Controllers, DeviceRule, Error, Hierarchy, Layout, Plan, Resources, Version};
 
 /// Hierarchies every container joins, for accounting, freezing and guarding devices, limit or not.
 const ALWAYS: Controllers = Controllers::CPU
@@ -21,19 +19,10 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn add(
-        &mut self,
-        controller: Controllers,
-        file: &str,
-        value: impl ToString,
-    ) -> Result<&mut Write, Error> {
-        let missing =
-            || Error::NoController { controller: controller.to_string(), what: file.to_owned() };
-        let hierarchy = self
-            .hierarchies
-            .iter()
-            .position(|one| one.controllers.contains(controller))
-            .ok_or_else(missing)?;
+    fn add(&mut self, controller: Controllers, file: &str, value: impl ToString) -> Result<&mut Write, Error> {
+        let missing = || Error::NoController { controller: controller.to_string(), what: file.to_owned() };
+        let hierarchy =
+            self.hierarchies.iter().position(|one| one.controllers.contains(controller)).ok_or_else(missing)?;
         self.writes.push(Write {
             hierarchy,
             file: file.to_owned(),
@@ -45,11 +34,7 @@ impl Writer<'_> {
     }
 }
 
-pub(super) fn plan(
-    layout: &Layout,
-    path: &CgroupPath,
-    resources: &Resources,
-) -> Result<Plan, Error> {
+pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
     let mut wanted = ALWAYS;
     if resources.cpu.cpus.is_some() || resources.cpu.mems.is_some() {
         wanted = wanted.union(Controllers::CPUSET);
@@ -61,12 +46,8 @@ pub(super) fn plan(
         let what = format!("the raw setting {key}, which only cgroup v2 has");
         return Err(Error::NoController { controller: "cgroup2".to_owned(), what });
     }
-    let hierarchies: Vec<Hierarchy> = layout
-        .hierarchies
-        .iter()
-        .filter(|one| one.controllers.intersects(wanted))
-        .cloned()
-        .collect();
+    let hierarchies: Vec<Hierarchy> =
+        layout.hierarchies.iter().filter(|one| one.controllers.intersects(wanted)).cloned().collect();
     let mut writer = Writer { hierarchies: &hierarchies, writes: Vec::new() };
     cpu(&mut writer, &resources.cpu)?;
     memory(&mut writer, &resources.memory)?;
@@ -77,26 +58,14 @@ pub(super) fn plan(
     for page in &resources.huge_pages {
         let plain = format!("hugetlb.{}.limit_in_bytes", page.size);
         writer.add(Controllers::HUGETLB, &plain, page.limit)?;
-        writer
-            .add(
-                Controllers::HUGETLB,
-                &format!("hugetlb.{}.rsvd.limit_in_bytes", page.size),
-                page.limit,
-            )?
-            .optional = true;
+        writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.limit_in_bytes", page.size), page.limit)?.optional =
+            true;
     }
     if let Some(rules) = &resources.devices {
         devices(&mut writer, rules)?;
     }
     let writes = writer.writes;
-    Ok(Plan {
-        version: Version::V1,
-        path: path.clone(),
-        hierarchies,
-        enable: Controllers::NONE,
-        writes,
-        devices: None,
-    })
+    Ok(Plan { version: Version::V1, path: path.clone(), hierarchies, enable: Controllers::NONE, writes, devices: None })
 }
 
 /// A count for files that spell "unlimited" as `max`.
@@ -147,8 +116,7 @@ fn memory(writer: &mut Writer<'_>, memory: &Memory) -> Result<(), Error> {
             writer.add(Controllers::MEMORY, "memory.memsw.limit_in_bytes", -1)?.optional = true;
         }
         (_, Some(swap)) => {
-            writer.add(Controllers::MEMORY, "memory.memsw.limit_in_bytes", swap)?.optional =
-                swap == -1;
+            writer.add(Controllers::MEMORY, "memory.memsw.limit_in_bytes", swap)?.optional = swap == -1;
         }
         (_, None) => {}
     }
@@ -158,11 +126,7 @@ fn memory(writer: &mut Writer<'_>, memory: &Memory) -> Result<(), Error> {
     if let Some(swappiness) = memory.swappiness {
         if swappiness > 100 {
             let value = swappiness.to_string();
-            return Err(Error::BadValue {
-                what: "memory-swappiness",
-                value,
-                reason: "valid range is 0-100",
-            });
+            return Err(Error::BadValue { what: "memory-swappiness", value, reason: "valid range is 0-100" });
         }
         writer.add(Controllers::MEMORY, "memory.swappiness", swappiness)?;
     }
@@ -190,11 +154,7 @@ fn block_io(writer: &mut Writer<'_>, io: &BlockIo) -> Result<(), Error> {
         (&io.write_iops, "blkio.throttle.write_iops_device"),
     ] {
         for one in list {
-            writer.add(
-                Controllers::BLKIO,
-                file,
-                format!("{}:{} {}", one.major, one.minor, one.rate),
-            )?;
+            writer.add(Controllers::BLKIO, file, format!("{}:{} {}", one.major, one.minor, one.rate))?;
         }
     }
     Ok(())

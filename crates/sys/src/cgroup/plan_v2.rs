@@ -7,8 +7,7 @@ use super::resources::{BlockIo, Cpu, Memory};
 use super::{CgroupPath, Controllers, Error, Layout, Plan, Resources, Version, device_program};
 
 /// Switched on for every container where the host offers them, for accounting.
-const ALWAYS: Controllers =
-    Controllers::CPU.union(Controllers::MEMORY).union(Controllers::PIDS).union(Controllers::IO);
+const ALWAYS: Controllers = Controllers::CPU.union(Controllers::MEMORY).union(Controllers::PIDS).union(Controllers::IO);
 
 const DEFAULT_PERIOD: u64 = 100_000;
 
@@ -21,42 +20,28 @@ struct Writer {
 impl Writer {
     fn need(&mut self, controller: Controllers, what: &str) -> Result<(), Error> {
         if !self.available.contains(controller) {
-            return Err(Error::NoController {
-                controller: controller.to_string(),
-                what: what.to_owned(),
-            });
+            return Err(Error::NoController { controller: controller.to_string(), what: what.to_owned() });
         }
         self.enable = self.enable.union(controller);
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        controller: Controllers,
-        file: &str,
-        value: impl ToString,
-    ) -> Result<&mut Write, Error> {
+    fn add(&mut self, controller: Controllers, file: &str, value: impl ToString) -> Result<&mut Write, Error> {
         self.need(controller, file)?;
         Ok(self.push(file, value.to_string()))
     }
 
     fn push(&mut self, file: &str, value: String) -> &mut Write {
-        let write =
-            Write { hierarchy: 0, file: file.to_owned(), value, otherwise: None, optional: false };
+        let write = Write { hierarchy: 0, file: file.to_owned(), value, otherwise: None, optional: false };
         let at = self.writes.len();
         self.writes.push(write);
         &mut self.writes[at]
     }
 }
 
-pub(super) fn plan(
-    layout: &Layout,
-    path: &CgroupPath,
-    resources: &Resources,
-) -> Result<Plan, Error> {
+pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
     let available = layout.controllers();
-    let mut writer =
-        Writer { available, enable: ALWAYS.intersection(available), writes: Vec::new() };
+    let mut writer = Writer { available, enable: ALWAYS.intersection(available), writes: Vec::new() };
     cpu(&mut writer, &resources.cpu)?;
     memory(&mut writer, &resources.memory)?;
     if let Some(limit) = resources.pids {
@@ -65,9 +50,7 @@ pub(super) fn plan(
     block_io(&mut writer, &resources.block_io)?;
     for page in &resources.huge_pages {
         writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.max", page.size), page.limit)?;
-        writer
-            .add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.max", page.size), page.limit)?
-            .optional = true;
+        writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.max", page.size), page.limit)?.optional = true;
     }
     for (key, value) in &resources.unified {
         raw(&mut writer, key, value)?;
@@ -105,11 +88,7 @@ fn cpu(writer: &mut Writer, cpu: &Cpu) -> Result<(), Error> {
             writer.add(Controllers::CPU, "cpu.max", value)?;
         }
         (_, period) => {
-            writer.add(
-                Controllers::CPU,
-                "cpu.max",
-                format!("max {}", period.unwrap_or(DEFAULT_PERIOD)),
-            )?;
+            writer.add(Controllers::CPU, "cpu.max", format!("max {}", period.unwrap_or(DEFAULT_PERIOD)))?;
         }
     }
     if let Some(burst) = cpu.burst {
@@ -146,19 +125,12 @@ fn block_io(writer: &mut Writer, io: &BlockIo) -> Result<(), Error> {
         writer.add(Controllers::IO, "io.bfq.weight", line(u64::from(device.weight)))?.otherwise =
             Some(("io.weight".to_owned(), line(io_weight(device.weight))));
     }
-    for (list, key) in [
-        (&io.read_bps, "rbps"),
-        (&io.write_bps, "wbps"),
-        (&io.read_iops, "riops"),
-        (&io.write_iops, "wiops"),
-    ] {
+    for (list, key) in
+        [(&io.read_bps, "rbps"), (&io.write_bps, "wbps"), (&io.read_iops, "riops"), (&io.write_iops, "wiops")]
+    {
         for one in list {
             let rate = if one.rate == 0 { "max".to_owned() } else { one.rate.to_string() };
-            writer.add(
-                Controllers::IO,
-                "io.max",
-                format!("{}:{} {key}={rate}", one.major, one.minor),
-            )?;
+            writer.add(Controllers::IO, "io.max", format!("{}:{} {key}={rate}", one.major, one.minor))?;
         }
     }
     Ok(())
@@ -167,12 +139,7 @@ fn block_io(writer: &mut Writer, io: &BlockIo) -> Result<(), Error> {
 /// A file named by the user.
 fn raw(writer: &mut Writer, key: &str, value: &str) -> Result<(), Error> {
     let bad = |reason| Error::BadValue { what: "unified", value: key.to_owned(), reason };
-    if key.is_empty()
-        || key.contains('/')
-        || key == "."
-        || key == ".."
-        || key.bytes().any(|byte| byte < 0x20)
-    {
+    if key.is_empty() || key.contains('/') || key == "." || key == ".." || key.bytes().any(|byte| byte < 0x20) {
         return Err(bad("it must be a file name in the group's directory"));
     }
     let (controller, _) = key.split_once('.').ok_or_else(|| bad("it must be CONTROLLER.FILE"))?;

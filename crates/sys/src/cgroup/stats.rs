@@ -93,8 +93,7 @@ impl Cgroup {
         let reader = Reader { group: self };
         // One file that always exists tells a vanished group from a missing controller.
         let any = self.directories.first().ok_or(Error::NotMounted)?;
-        read(any.fd.as_fd(), "cgroup.procs")
-            .map_err(|errno| Error::io("read", self.full(any), errno))?;
+        read(any.fd.as_fd(), "cgroup.procs").map_err(|errno| Error::io("read", self.full(any), errno))?;
         Ok(match self.version() {
             Version::V1 => reader.v1(),
             Version::V2 => reader.v2(),
@@ -114,8 +113,8 @@ impl Cgroup {
             controller: "memory".to_owned(),
             what: "counting OOM kills".to_owned(),
         })?;
-        let text = read(directory, file)
-            .map_err(|errno| Error::io("read", format!("{}/{file}", self.path()), errno))?;
+        let text =
+            read(directory, file).map_err(|errno| Error::io("read", format!("{}/{file}", self.path()), errno))?;
         Ok(value(&String::from_utf8_lossy(&text), "oom_kill"))
     }
 }
@@ -127,8 +126,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// A file's text; empty when there is none.
     fn text(&self, controller: Controllers, file: &str) -> String {
-        let bytes =
-            self.group.directory(controller).and_then(|directory| read(directory, file).ok());
+        let bytes = self.group.directory(controller).and_then(|directory| read(directory, file).ok());
         bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
@@ -146,10 +144,7 @@ impl Reader<'_> {
             // In ticks of USER_HZ, which is 100 on all architectures that Linux still has.
             user_ns: value(&split, "user") * 10_000_000,
             system_ns: value(&split, "system") * 10_000_000,
-            per_cpu_ns: per_cpu
-                .split_ascii_whitespace()
-                .filter_map(|one| one.parse().ok())
-                .collect(),
+            per_cpu_ns: per_cpu.split_ascii_whitespace().filter_map(|one| one.parse().ok()).collect(),
             periods: value(&throttle, "nr_periods"),
             throttled_periods: value(&throttle, "nr_throttled"),
             throttled_ns: value(&throttle, "throttled_time"),
@@ -186,12 +181,7 @@ impl Reader<'_> {
             fail_count: value(&self.text(Controllers::MEMORY, "memory.events"), "max"),
             stat: pairs(&self.text(Controllers::MEMORY, "memory.stat")),
         };
-        Stats {
-            cpu,
-            memory,
-            pids: self.pids(),
-            block_io: block_io_v2(&self.text(Controllers::IO, "io.stat")),
-        }
+        Stats { cpu, memory, pids: self.pids(), block_io: block_io_v2(&self.text(Controllers::IO, "io.stat")) }
     }
 
     fn pids(&self) -> PidsStats {
@@ -224,28 +214,16 @@ fn block_io_v1(bytes: &str, counts: &str) -> Vec<BlockIoEntry> {
     for (text, is_bytes) in [(bytes, true), (counts, false)] {
         for line in text.lines() {
             let mut words = line.split(' ');
-            let (Some(number), Some(what), Some(amount)) =
-                (words.next(), words.next(), words.next())
-            else {
+            let (Some(number), Some(what), Some(amount)) = (words.next(), words.next(), words.next()) else {
                 continue;
             };
             let (Some((major, minor)), Ok(amount)) = (device(number), amount.parse::<u64>()) else {
                 continue;
             };
-            let at = entries
-                .iter()
-                .position(|one| (one.major, one.minor) == (major, minor))
-                .unwrap_or_else(|| {
-                    entries.push(BlockIoEntry {
-                        major,
-                        minor,
-                        read_bytes: 0,
-                        write_bytes: 0,
-                        reads: 0,
-                        writes: 0,
-                    });
-                    entries.len() - 1
-                });
+            let at = entries.iter().position(|one| (one.major, one.minor) == (major, minor)).unwrap_or_else(|| {
+                entries.push(BlockIoEntry { major, minor, read_bytes: 0, write_bytes: 0, reads: 0, writes: 0 });
+                entries.len() - 1
+            });
             let entry = &mut entries[at];
             match (what, is_bytes) {
                 ("Read", true) => entry.read_bytes = amount,

@@ -54,12 +54,10 @@ impl Layout {
             oom_kill_disable: has(Controllers::MEMORY, "memory.oom_control"),
             cpu_shares: has(Controllers::CPU, "cpu.shares"),
             // The root of the hierarchy has no quota of its own; only CONFIG_CFS_BANDWIDTH makes this file.
-            cpu_quota: has(Controllers::CPU, "cpu.cfs_quota_us")
-                || has(Controllers::CPU, "cpu.stat"),
+            cpu_quota: has(Controllers::CPU, "cpu.cfs_quota_us") || has(Controllers::CPU, "cpu.stat"),
             cpuset: has(Controllers::CPUSET, "cpuset.cpus"),
             pids: self.controllers().contains(Controllers::PIDS),
-            block_io_weight: has(Controllers::BLKIO, "blkio.weight")
-                || has(Controllers::BLKIO, "blkio.bfq.weight"),
+            block_io_weight: has(Controllers::BLKIO, "blkio.weight") || has(Controllers::BLKIO, "blkio.bfq.weight"),
             block_io_throttle: has(Controllers::BLKIO, "blkio.throttle.read_bps_device"),
             freeze: self.controllers().contains(Controllers::FREEZER),
         }
@@ -95,7 +93,8 @@ mod tests {
 
     #[test]
     fn hierarchies_can_be_left_out() {
-        let text = b"1 2 0:3 / /c/cpu rw - cgroup cgroup rw,cpu,cpuacct\n4 2 0:5 / /c/blkio rw - cgroup cgroup rw,blkio\n";
+        let text =
+            b"1 2 0:3 / /c/cpu rw - cgroup cgroup rw,cpu,cpuacct\n4 2 0:5 / /c/blkio rw - cgroup cgroup rw,blkio\n";
         let layout = Layout::parse(text).expect("mounted");
         let fewer = layout.clone().without(Controllers::BLKIO.union(Controllers::CPUACCT));
         assert_eq!(fewer.controllers().to_string(), "cpu,cpuacct", "what shares a mount stays");
@@ -107,11 +106,7 @@ mod tests {
         match Layout::detect() {
             Ok(layout) => {
                 let support = layout.support();
-                assert_eq!(
-                    support.pids,
-                    layout.controllers().contains(Controllers::PIDS),
-                    "{support:?}"
-                );
+                assert_eq!(support.pids, layout.controllers().contains(Controllers::PIDS), "{support:?}");
             }
             Err(error) => println!("skipped: {error}"),
         }

@@ -142,8 +142,7 @@ fn reply<'a>(message: &NetlinkBuffer<&'a [u8]>) -> io::Result<Reply<'a>> {
 }
 
 fn leading_errno(payload: &[u8]) -> io::Result<i32> {
-    let bytes =
-        payload.first_chunk::<4>().ok_or_else(|| io::Error::other("netlink answer too short"))?;
+    let bytes = payload.first_chunk::<4>().ok_or_else(|| io::Error::other("netlink answer too short"))?;
     Ok(-i32::from_ne_bytes(*bytes))
 }
 

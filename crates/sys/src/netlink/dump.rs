@@ -3,9 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
-};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 
 /// A network link.
@@ -100,9 +98,7 @@ pub(super) fn destination(message: &RouteMessage) -> Option<(Ipv4Addr, u8)> {
         return None;
     }
     message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(ip)) => {
-            Some((*ip, message.header.destination_prefix_length))
-        }
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some((*ip, message.header.destination_prefix_length)),
         _ => None,
     })
 }

@@ -248,8 +248,7 @@ impl HookPoint {
 }
 
 fn render_fields(fields: &[Field], bytes: &[u8]) -> String {
-    let parts: Vec<String> =
-        fields.iter().zip(bytes.chunks(4)).map(|(field, bytes)| field.render(bytes)).collect();
+    let parts: Vec<String> = fields.iter().zip(bytes.chunks(4)).map(|(field, bytes)| field.render(bytes)).collect();
     parts.join(" . ")
 }
 

@@ -160,8 +160,7 @@ fn number(kind: u8) -> u16 {
 fn describe(transaction: &Transaction, index: u32) -> String {
     match transaction.changes.get(index as usize) {
         Some(change) => {
-            let one =
-                Transaction { table: transaction.table.clone(), changes: vec![change.clone()] };
+            let one = Transaction { table: transaction.table.clone(), changes: vec![change.clone()] };
             one.to_string().trim_end().replace('\n', ", ")
         }
         None => format!("change firewall table {}", transaction.table),

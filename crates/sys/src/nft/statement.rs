@@ -154,9 +154,7 @@ impl fmt::Display for Statement {
                 write!(f, "ip daddr {}{}", not(equal), net(ip, prefix))
             }
             Statement::DestinationIsLocal => f.write_str("fib daddr type local"),
-            Statement::CtState(CtState::EstablishedOrRelated) => {
-                f.write_str("ct state established,related")
-            }
+            Statement::CtState(CtState::EstablishedOrRelated) => f.write_str("ct state established,related"),
             Statement::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
             Statement::CtStatus(CtStatus::Dnat) => f.write_str("ct status dnat"),
             Statement::Counter => f.write_str("counter"),

@@ -75,9 +75,7 @@ impl Assembler {
         let no = self.reachable(no, 1);
         let yes = self.reachable(yes, 0);
         let here = self.reversed.len();
-        let offset = |place: usize| {
-            u8::try_from(here - place - 1).expect("reachable() keeps targets within 255")
-        };
+        let offset = |place: usize| u8::try_from(here - place - 1).expect("reachable() keeps targets within 255");
         let (jt, jf) = (offset(yes), offset(no));
         Target::At(self.push(test as u16, jt, jf, k))
     }

@@ -30,11 +30,8 @@ pub fn compile(filter: &Filter) -> Result<Program, Error> {
             return Err(Error::ArgumentIndex { syscall, index: arg.index });
         }
     }
-    let arches: Vec<Arch> = if filter.arches.is_empty() {
-        Arch::native().into_iter().collect()
-    } else {
-        filter.arches.clone()
-    };
+    let arches: Vec<Arch> =
+        if filter.arches.is_empty() { Arch::native().into_iter().collect() } else { filter.arches.clone() };
     let mut audits: Vec<u32> = Vec::new();
     for arch in &arches {
         if !audits.contains(&arch.audit()) {
@@ -45,8 +42,7 @@ pub fn compile(filter: &Filter) -> Result<Program, Error> {
     let foreign = Target::Return(Action::KillProcess.encode());
     let mut next = foreign;
     for audit in audits.into_iter().rev() {
-        let members: Vec<Arch> =
-            arches.iter().copied().filter(|arch| arch.audit() == audit).collect();
+        let members: Vec<Arch> = arches.iter().copied().filter(|arch| arch.audit() == audit).collect();
         let section = section(&mut assembler, filter, audit, &members, foreign);
         next = assembler.branch(Test::Equal, audit, section, next);
     }
@@ -60,13 +56,7 @@ pub fn compile(filter: &Filter) -> Result<Program, Error> {
 }
 
 /// Everything for one audit value, starting with the load of the call's number.
-fn section(
-    asm: &mut Assembler,
-    filter: &Filter,
-    audit: u32,
-    members: &[Arch],
-    foreign: Target,
-) -> Target {
+fn section(asm: &mut Assembler, filter: &Filter, audit: u32, members: &[Arch], foreign: Target) -> Target {
     if audit != Arch::X86_64.audit() {
         let ranges = members.first().map(|arch| ranges(filter, *arch)).unwrap_or_default();
         let big_endian = members.first().is_some_and(|arch| arch.is_big_endian());
@@ -74,11 +64,7 @@ fn section(
         return asm.load(OFFSET_NUMBER, search);
     }
     let part = |asm: &mut Assembler, arch: Arch| {
-        if members.contains(&arch) {
-            search(asm, &ranges(filter, arch), false, filter.default)
-        } else {
-            foreign
-        }
+        if members.contains(&arch) { search(asm, &ranges(filter, arch), false, filter.default) } else { foreign }
     };
     let narrow = part(asm, Arch::X32);
     let wide = part(asm, Arch::X86_64);
@@ -141,8 +127,7 @@ fn newest(filter: &Filter, arch: Arch) -> Option<u32> {
     if filter.default.lets_through() || filter.default == ENOSYS {
         return None;
     }
-    let named =
-        filter.rules.iter().flat_map(|rule| &rule.syscalls).filter_map(|name| arch.number(name));
+    let named = filter.rules.iter().flat_map(|rule| &rule.syscalls).filter_map(|name| arch.number(name));
     named.filter(|number| arch != Arch::Arm || *number < ARM_PRIVATE).max()
 }
 
@@ -160,12 +145,7 @@ fn fates(filter: &Filter, arch: Arch) -> BTreeMap<u32, Fate> {
                     Condition { arg: *arg, narrow }
                 };
                 for alternative in alternatives(&rule.args) {
-                    add_fate(
-                        &mut fates,
-                        number,
-                        alternative.iter().map(condition).collect(),
-                        rule.action,
-                    );
+                    add_fate(&mut fates, number, alternative.iter().map(condition).collect(), rule.action);
                 }
             }
             if rule.args.is_empty()
@@ -180,19 +160,11 @@ fn fates(filter: &Filter, arch: Arch) -> BTreeMap<u32, Fate> {
 
 /// A rule's conditions as sets that must hold together: one set, or one per condition when an argument comes twice.
 fn alternatives(args: &[Arg]) -> Vec<Vec<Arg>> {
-    let repeated = args
-        .iter()
-        .enumerate()
-        .any(|(at, arg)| args[..at].iter().any(|other| other.index == arg.index));
+    let repeated = args.iter().enumerate().any(|(at, arg)| args[..at].iter().any(|other| other.index == arg.index));
     if repeated { args.iter().map(|arg| vec![*arg]).collect() } else { vec![args.to_vec()] }
 }
 
-fn add_fate(
-    fates: &mut BTreeMap<u32, Fate>,
-    number: u32,
-    conditions: Vec<Condition>,
-    action: Action,
-) {
+fn add_fate(fates: &mut BTreeMap<u32, Fate>, number: u32, conditions: Vec<Condition>, action: Action) {
     match fates.get_mut(&number) {
         Some(Fate::Always(_)) => {}
         Some(Fate::When(list)) if !conditions.is_empty() => list.push((conditions, action)),
@@ -206,12 +178,7 @@ fn add_fate(
 }
 
 /// Binary search for the accumulator's number.
-fn search(
-    asm: &mut Assembler,
-    ranges: &[(u32, Fate)],
-    big_endian: bool,
-    default: Action,
-) -> Target {
+fn search(asm: &mut Assembler, ranges: &[(u32, Fate)], big_endian: bool, default: Action) -> Target {
     let leaves: Vec<(u32, Target)> = ranges
         .iter()
         .map(|(start, fate)| {
@@ -236,12 +203,7 @@ fn split(asm: &mut Assembler, leaves: &[(u32, Target)]) -> Target {
     asm.branch(Test::GreaterOrEqual, start, high, low)
 }
 
-fn conditions(
-    asm: &mut Assembler,
-    list: &[(Vec<Condition>, Action)],
-    big_endian: bool,
-    default: Action,
-) -> Target {
+fn conditions(asm: &mut Assembler, list: &[(Vec<Condition>, Action)], big_endian: bool, default: Action) -> Target {
     let mut miss = Target::Return(default.encode());
     for (set, action) in list.iter().rev() {
         let mut hit = Target::Return(action.encode());
@@ -254,13 +216,7 @@ fn conditions(
 }
 
 /// Loads and compares one argument.
-fn compare(
-    asm: &mut Assembler,
-    condition: Condition,
-    big_endian: bool,
-    yes: Target,
-    no: Target,
-) -> Target {
+fn compare(asm: &mut Assembler, condition: Condition, big_endian: bool, yes: Target, no: Target) -> Target {
     let Condition { arg, narrow } = condition;
     let (yes, no) = match arg.op {
         Op::NotEqual | Op::Less | Op::LessOrEqual => (no, yes),
@@ -300,14 +256,7 @@ fn compare(
 }
 
 /// Loads one half of an argument, masks and compares it; nothing at all when the mask is empty.
-fn masked(
-    asm: &mut Assembler,
-    offset: u32,
-    mask: u32,
-    expected: u32,
-    yes: Target,
-    no: Target,
-) -> Target {
+fn masked(asm: &mut Assembler, offset: u32, mask: u32, expected: u32, yes: Target, no: Target) -> Target {
     if mask == 0 {
         return yes;
     }

@@ -16,14 +16,10 @@ fn reference() -> Result<PathBuf, String> {
     if !library.exists() {
         return Err(format!("{} is not installed (package libseccomp2)", library.display()));
     }
-    let program = std::env::temp_dir().join(format!(
-        "budu-libseccomp-{}-{:?}",
-        std::process::id(),
-        std::thread::current().id()
-    ));
+    let program =
+        std::env::temp_dir().join(format!("budu-libseccomp-{}-{:?}", std::process::id(), std::thread::current().id()));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/differential.c");
-    let status =
-        Command::new("gcc").args(["-O1", "-o"]).arg(&program).arg(source).arg(library).status();
+    let status = Command::new("gcc").args(["-O1", "-o"]).arg(&program).arg(source).arg(library).status();
     match status {
         Ok(status) if status.success() => Ok(program),
         Ok(status) => Err(format!("gcc failed: {status}")),
@@ -55,11 +51,9 @@ fn libseccomp(reference: &Path, filter: &Filter) -> Vec<Instruction> {
     }
     for rule in &filter.rules {
         for name in &rule.syscalls {
-            write!(text, "rule {} {name} {}", rule.action.encode(), rule.args.len())
-                .expect("a string");
+            write!(text, "rule {} {name} {}", rule.action.encode(), rule.args.len()).expect("a string");
             for arg in &rule.args {
-                write!(text, " {} {} {} {}", arg.index, operator(arg.op), arg.value, arg.value_two)
-                    .expect("a string");
+                write!(text, " {} {} {} {}", arg.index, operator(arg.op), arg.value, arg.value_two).expect("a string");
             }
             text.push('\n');
         }
@@ -96,19 +90,15 @@ fn check(reference: &Path, filter: &Filter, vectors: &[[u64; 6]]) -> (usize, usi
     let theirs = libseccomp(reference, filter);
     let is_large = |arg: &Arg| arg.value.max(arg.value_two) > u64::from(u32::MAX);
     let large = filter.rules.iter().filter(|rule| rule.args.iter().any(is_large));
-    let large: Vec<u32> =
-        large.flat_map(|rule| rule.syscalls.iter().flat_map(|call| numbers(call))).collect();
+    let large: Vec<u32> = large.flat_map(|rule| rule.syscalls.iter().flat_map(|call| numbers(call))).collect();
     let short = CALLS.iter().filter(|call| (0..6).any(|index| is_narrow(call, index)));
     let short: Vec<u32> = short.flat_map(|call| numbers(call)).collect();
     let mut audits: Vec<(u32, u32)> = Arch::ALL.iter().map(|arch| (arch.audit(), 0)).collect();
     audits.push((Arch::X32.audit(), 0x4000_0000));
     for (audit, base) in audits {
         // x32 too: there libseccomp ignores the upper halves.
-        let narrow =
-            base != 0 || Arch::ALL.iter().any(|arch| arch.audit() == audit && !arch.is_64_bit());
-        for number in
-            (0..600).map(|number| base + number).chain([0xf_0001, 0xf_0002, 0xf_0005, u32::MAX])
-        {
+        let narrow = base != 0 || Arch::ALL.iter().any(|arch| arch.audit() == audit && !arch.is_64_bit());
+        for number in (0..600).map(|number| base + number).chain([0xf_0001, 0xf_0002, 0xf_0005, u32::MAX]) {
             // Values beyond 32 bits: libseccomp cuts them where arguments are short, here they are simply never reached.
             if large.contains(&number) && (narrow || short.contains(&number)) {
                 continue;
@@ -121,9 +111,7 @@ fn check(reference: &Path, filter: &Filter, vectors: &[[u64; 6]]) -> (usize, usi
                     let index = u8::try_from(index).expect("six arguments");
                     if narrow
                         || (short.contains(&number)
-                            && CALLS.iter().any(|call| {
-                                is_narrow(call, index) && numbers(call).contains(&number)
-                            }))
+                            && CALLS.iter().any(|call| is_narrow(call, index) && numbers(call).contains(&number)))
                     {
                         *arg &= 0xffff_ffff;
                     }
@@ -149,16 +137,9 @@ fn numbers(call: &str) -> Vec<u32> {
 
 /// A call and the rules about it.
 fn describe(filter: &Filter, audit: u32, number: u32) -> String {
-    let name = Arch::ALL
-        .iter()
-        .filter(|arch| arch.audit() == audit)
-        .find_map(|arch| super::name(*arch, number));
-    let rules = filter
-        .rules
-        .iter()
-        .filter(|rule| rule.syscalls.iter().any(|one| Some(one.as_str()) == name));
-    let rules: Vec<String> =
-        rules.map(|rule| format!("{:?} if {:x?}", rule.action, rule.args)).collect();
+    let name = Arch::ALL.iter().filter(|arch| arch.audit() == audit).find_map(|arch| super::name(*arch, number));
+    let rules = filter.rules.iter().filter(|rule| rule.syscalls.iter().any(|one| Some(one.as_str()) == name));
+    let rules: Vec<String> = rules.map(|rule| format!("{:?} if {:x?}", rule.action, rule.args)).collect();
     format!("arch {audit:#x} call {number} {name:?} rules {rules:#?}")
 }
 
@@ -182,20 +163,8 @@ impl Random {
     }
 }
 
-const VALUES: [u64; 12] = [
-    0,
-    1,
-    2,
-    8,
-    38,
-    39,
-    40,
-    0x7e02_0000,
-    0xffff_ffff,
-    0x1_0000_0000,
-    0x1_0000_0008,
-    0x7fff_ffff_ffff_ffff,
-];
+const VALUES: [u64; 12] =
+    [0, 1, 2, 8, 38, 39, 40, 0x7e02_0000, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0008, 0x7fff_ffff_ffff_ffff];
 
 const CALLS: [&str; 20] = [
     "read",
@@ -221,15 +190,7 @@ const CALLS: [&str; 20] = [
 ];
 
 fn random_rule(random: &mut Random, call: &str, action: Action, most: usize) -> Rule {
-    let ops = [
-        Op::NotEqual,
-        Op::Less,
-        Op::LessOrEqual,
-        Op::Equal,
-        Op::GreaterOrEqual,
-        Op::Greater,
-        Op::MaskedEqual,
-    ];
+    let ops = [Op::NotEqual, Op::Less, Op::LessOrEqual, Op::Equal, Op::GreaterOrEqual, Op::Greater, Op::MaskedEqual];
     let mut args: Vec<Arg> = Vec::new();
     for _ in 0..random.below(most + 1) {
         let index = u8::try_from(random.below(6)).expect("below six");
@@ -259,8 +220,7 @@ fn by_definition(filter: &Filter, arch: Arch, call: &str, args: [u64; 6]) -> Act
         }
     };
     let rules = filter.rules.iter().filter(|rule| rule.action != filter.default);
-    let rules: Vec<&Rule> =
-        rules.filter(|rule| rule.syscalls.iter().any(|one| one == call)).collect();
+    let rules: Vec<&Rule> = rules.filter(|rule| rule.syscalls.iter().any(|one| one == call)).collect();
     if let Some(rule) = rules.iter().find(|rule| rule.args.is_empty()) {
         return rule.action;
     }
@@ -301,23 +261,13 @@ fn random_filters_do_what_they_say() {
             for call in CALLS {
                 let Some(number) = arch.number(call) else { continue };
                 for vector in &vectors {
-                    let args = if arch.is_64_bit() {
-                        *vector
-                    } else {
-                        vector.map(|value| value & 0xffff_ffff)
-                    };
+                    let args = if arch.is_64_bit() { *vector } else { vector.map(|value| value & 0xffff_ffff) };
                     let verdict = run(&program, &data(number, arch.audit(), args));
                     let expected = by_definition(&filter, arch, call, args).encode();
-                    let named =
-                        filter.rules.iter().any(|rule| rule.syscalls.iter().any(|one| one == call));
-                    let newer =
-                        !named && verdict == Action::Errno(38).encode() && !default.lets_through();
+                    let named = filter.rules.iter().any(|rule| rule.syscalls.iter().any(|one| one == call));
+                    let newer = !named && verdict == Action::Errno(38).encode() && !default.lets_through();
                     let text = || describe(&filter, arch.audit(), number);
-                    assert!(
-                        verdict == expected || newer,
-                        "{} args {args:x?}: {verdict:#x}, not {expected:#x}",
-                        text()
-                    );
+                    assert!(verdict == expected || newer, "{} args {args:x?}: {verdict:#x}, not {expected:#x}", text());
                 }
             }
         }
@@ -364,11 +314,7 @@ fn a_profile_like_dockers_agrees_with_libseccomp() {
     };
     let mut random = Random(7);
     let equal = |index, op, value| Arg { index, op, value, value_two: 0 };
-    let rule = |call: &str, args: Vec<Arg>| Rule {
-        syscalls: vec![call.to_owned()],
-        action: Action::Allow,
-        args,
-    };
+    let rule = |call: &str, args: Vec<Arg>| Rule { syscalls: vec![call.to_owned()], action: Action::Allow, args };
     // libseccomp 2.5 knows calls up to Linux 5.17.
     let names = (0..335)
         .chain(424..449)

@@ -125,9 +125,7 @@ pub enum Error {
         index: u8,
     },
     /// The kernel limits a program to 4096 instructions.
-    #[error(
-        "seccomp filter needs {instructions} instructions, the kernel accepts 4096: use fewer conditional rules"
-    )]
+    #[error("seccomp filter needs {instructions} instructions, the kernel accepts 4096: use fewer conditional rules")]
     TooLarge {
         /// Length of the compiled program.
         instructions: usize,

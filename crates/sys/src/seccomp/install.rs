@@ -90,12 +90,10 @@ pub fn install(program: &[u8], flags: u32) -> io::Result<Option<OwnedFd>> {
 fn install_at(first: *const u8, count: usize, flags: u32) -> io::Result<Option<OwnedFd>> {
     let length = u16::try_from(count).map_err(|_| io::Errno::INVAL)?;
     // The kernel only reads; the C type lacks the const.
-    let program =
-        libc::sock_fprog { len: length, filter: first.cast_mut().cast::<libc::sock_filter>() };
+    let program = libc::sock_fprog { len: length, filter: first.cast_mut().cast::<libc::sock_filter>() };
     let bits = libc::c_ulong::from(flags);
     // SAFETY: both callers pass a pointer to `count` readable instructions that outlive this call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, bits, &raw const program) };
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, bits, &raw const program) };
     if result < 0 {
         let error = std::io::Error::last_os_error();
         return Err(io::Errno::from_io_error(&error).unwrap_or(io::Errno::INVAL));

@@ -32,16 +32,8 @@ pub(super) fn run(program: &[Instruction], data: &[u8; 64]) -> u32 {
         match code {
             0x20 => {
                 let offset = k as usize;
-                assert!(
-                    offset.is_multiple_of(4) && offset < 64,
-                    "load outside seccomp_data: {offset}"
-                );
-                accumulator = u32::from_le_bytes([
-                    data[offset],
-                    data[offset + 1],
-                    data[offset + 2],
-                    data[offset + 3],
-                ]);
+                assert!(offset.is_multiple_of(4) && offset < 64, "load outside seccomp_data: {offset}");
+                accumulator = u32::from_le_bytes([data[offset], data[offset + 1], data[offset + 2], data[offset + 3]]);
             }
             0x00 => accumulator = k,
             0x01 => index = k,

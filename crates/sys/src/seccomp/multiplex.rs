@@ -46,9 +46,7 @@ pub(super) fn multiplexed(arch: Arch, name: &str) -> Option<(u32, Arg)> {
     if !matches!(arch, Arch::X86 | Arch::S390x | Arch::Ppc64le) {
         return None;
     }
-    let find = |table: &[(&str, u64)]| {
-        table.iter().find(|(known, _)| *known == name).map(|(_, code)| *code)
-    };
+    let find = |table: &[(&str, u64)]| table.iter().find(|(known, _)| *known == name).map(|(_, code)| *code);
     if let Some(code) = find(&SOCKET) {
         let condition = Arg { index: 0, op: Op::Equal, value: code, value_two: 0 };
         return arch.number("socketcall").map(|number| (number, condition));

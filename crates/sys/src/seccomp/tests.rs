@@ -40,11 +40,7 @@ fn upper_halves_do_not_smuggle_socket_families_through() {
         (0xffff_ffff_0000_0028, EPERM),
         (0x1_0000_0002, Action::Allow),
     ] {
-        assert_eq!(
-            verdict(&filter, Arch::X86_64, "socket", family),
-            expected.encode(),
-            "family {family:#x}"
-        );
+        assert_eq!(verdict(&filter, Arch::X86_64, "socket", family), expected.encode(), "family {family:#x}");
     }
     let mut denied = filter;
     denied.default = Action::Allow;
@@ -59,26 +55,16 @@ fn foreign_architectures_die() {
     let filter = filter(Action::Allow, &[Arch::X86_64], vec![rule(&["read"], EPERM, &[])]);
     let program = compile(&filter).expect("compiles").instructions;
     let kill = Action::KillProcess.encode();
-    for (number, audit) in
-        [(0, Arch::X86.audit()), (0, Arch::Aarch64.audit()), (0x4000_0000, Arch::X86_64.audit())]
-    {
+    for (number, audit) in [(0, Arch::X86.audit()), (0, Arch::Aarch64.audit()), (0x4000_0000, Arch::X86_64.audit())] {
         assert_eq!(run(&program, &data(number, audit, [0; 6])), kill, "{number:#x} {audit:#x}");
     }
-    assert_eq!(
-        run(&program, &data(u32::MAX, Arch::X86_64.audit(), [0; 6])),
-        Action::Allow.encode(),
-        "skipped call"
-    );
+    assert_eq!(run(&program, &data(u32::MAX, Arch::X86_64.audit(), [0; 6])), Action::Allow.encode(), "skipped call");
 }
 
 #[test]
 fn newer_calls_are_unknown_and_not_forbidden() {
     let names = ["read", "clone3", "openat2"];
-    let strict = filter(
-        EPERM,
-        &[Arch::X86_64, Arch::X32, Arch::Arm],
-        vec![rule(&names, Action::Allow, &[])],
-    );
+    let strict = filter(EPERM, &[Arch::X86_64, Arch::X32, Arch::Arm], vec![rule(&names, Action::Allow, &[])]);
     let program = compile(&strict).expect("compiles").instructions;
     let at = |arch: Arch, number| run(&program, &data(number, arch.audit(), [0; 6]));
     assert_eq!(at(Arch::X86_64, 437), Action::Allow.encode());
@@ -89,10 +75,7 @@ fn newer_calls_are_unknown_and_not_forbidden() {
     assert_eq!(at(Arch::Arm, 438), ENOSYS.encode());
     let open = filter(Action::Allow, &[Arch::X86_64], vec![rule(&names, EPERM, &[])]);
     assert_eq!(
-        run(
-            &compile(&open).expect("compiles").instructions,
-            &data(9999, Arch::X86_64.audit(), [0; 6])
-        ),
+        run(&compile(&open).expect("compiles").instructions, &data(9999, Arch::X86_64.audit(), [0; 6])),
         Action::Allow.encode()
     );
 }
@@ -147,11 +130,7 @@ fn rules_in_their_order() {
         ("personality", 2, EPERM),
         ("personality", 3, Action::Allow),
     ] {
-        assert_eq!(
-            verdict(&filter, Arch::X86_64, call, first),
-            expected.encode(),
-            "{call} {first}"
-        );
+        assert_eq!(verdict(&filter, Arch::X86_64, call, first), expected.encode(), "{call} {first}");
     }
 }
 
@@ -161,9 +140,7 @@ fn what_cannot_be_compiled() {
     assert_eq!(compile(&notify), Err(Error::NotifyByDefault));
     let sixth = filter(EPERM, &[], vec![rule(&["read"], Action::Allow, &[arg(6, Op::Equal, 0)])]);
     assert!(matches!(compile(&sixth), Err(Error::ArgumentIndex { index: 6, .. })));
-    let many = (0..3000)
-        .map(|value| rule(&["read"], Action::Allow, &[arg(0, Op::Equal, value)]))
-        .collect();
+    let many = (0..3000).map(|value| rule(&["read"], Action::Allow, &[arg(0, Op::Equal, value)])).collect();
     assert!(matches!(compile(&filter(EPERM, &[], many)), Err(Error::TooLarge { .. })));
 }
 
@@ -206,10 +183,8 @@ fn the_kernel_runs_it() {
 #[test]
 #[ignore = "a measurement"]
 fn figures() {
-    let names: Vec<&str> = (0..460)
-        .filter_map(|number| name(Arch::X86_64, number))
-        .filter(|name| !name.contains("time"))
-        .collect();
+    let names: Vec<&str> =
+        (0..460).filter_map(|number| name(Arch::X86_64, number)).filter(|name| !name.contains("time")).collect();
     let arches = [Arch::X86_64, Arch::X86, Arch::X32];
     let wanted = filter(EPERM, &arches, vec![rule(&names, Action::Allow, &[])]);
     let start = std::time::Instant::now();
@@ -228,9 +203,5 @@ fn figures() {
         })
         .collect();
     times.sort();
-    println!(
-        "compile {compiled:?}, install {:?}, {} instructions",
-        times[25],
-        program.instructions.len()
-    );
+    println!("compile {compiled:?}, install {:?}, {} instructions", times[25], program.instructions.len());
 }

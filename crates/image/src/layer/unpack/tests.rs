@@ -117,15 +117,12 @@ impl Place {
     }
 
     fn is_whiteout(&self, path: &str) -> bool {
-        self.exists(path)
-            && self.stat(path).file_type().is_char_device()
-            && self.stat(path).rdev() == 0
+        self.exists(path) && self.stat(path).file_type().is_char_device() && self.stat(path).rdev() == 0
     }
 
     fn is_opaque(&self, path: &str) -> bool {
         let mut value = [0u8; 4];
-        let found =
-            rustix::fs::getxattr(self.root().join(path), super::super::tree::OPAQUE, &mut value);
+        let found = rustix::fs::getxattr(self.root().join(path), super::super::tree::OPAQUE, &mut value);
         found == Ok(1) && value[0] == b'y'
     }
 }
@@ -137,9 +134,7 @@ fn fingerprint(root: &Path) -> BTreeMap<PathBuf, String> {
     while let Some(path) = pending.pop() {
         let stat = fs::symlink_metadata(&path).expect("stat");
         let content = if stat.is_dir() {
-            pending.extend(
-                fs::read_dir(&path).expect("listed").map(|entry| entry.expect("entry").path()),
-            );
+            pending.extend(fs::read_dir(&path).expect("listed").map(|entry| entry.expect("entry").path()));
             String::new()
         } else if stat.is_symlink() {
             format!("{:?}", fs::read_link(&path).expect("link"))
@@ -165,8 +160,7 @@ fn fingerprint(root: &Path) -> BTreeMap<PathBuf, String> {
 #[test]
 fn names_that_leave_the_layer() {
     for name in ["../x", "..", "a/../../x", "./../x", "/../x", "a/b/../../../x"] {
-        for kind in [EntryType::Regular, EntryType::Directory, EntryType::Symlink, EntryType::Fifo]
-        {
+        for kind in [EntryType::Regular, EntryType::Directory, EntryType::Symlink, EntryType::Fifo] {
             let place = Place::new();
             let error = place.unpack(&Forge::new().add(kind, name, "target", 0o777, b"").bytes());
             assert!(matches!(error, Err(Fault::Refused { .. })), "{name} {kind:?}: {error:?}");
@@ -174,13 +168,9 @@ fn names_that_leave_the_layer() {
     }
     // Absolute names mean the layer's root, `..` inside is worked out.
     let place = Place::new();
-    let archive =
-        Forge::new().file("/etc/passwd", "ours").file("a/../b", "b").file("//c", "c").bytes();
+    let archive = Forge::new().file("/etc/passwd", "ours").file("a/../b", "b").file("//c", "c").bytes();
     place.unpack(&archive).expect("unpacked");
-    assert_eq!(
-        (place.read("etc/passwd"), place.read("b"), place.read("c")),
-        ("ours".into(), "b".into(), "c".into())
-    );
+    assert_eq!((place.read("etc/passwd"), place.read("b"), place.read("c")), ("ours".into(), "b".into(), "c".into()));
 }
 
 #[test]
@@ -232,19 +222,12 @@ fn final_links_are_replaced_not_followed() {
 fn hard_links_reach_nothing_outside() {
     for target in ["../canary/secret", "/../canary/secret", "a/../../canary/secret"] {
         let place = Place::new();
-        assert!(matches!(
-            place.unpack(&Forge::new().hard("x", target).bytes()),
-            Err(Fault::Refused { .. })
-        ));
+        assert!(matches!(place.unpack(&Forge::new().hard("x", target).bytes()), Err(Fault::Refused { .. })));
     }
     let place = Place::new();
     let secret = format!("{}/secret", place.canary());
     // Absolute, and through a link: both mean places inside the layer, where there is nothing.
-    let archive = Forge::new()
-        .hard("x", &secret)
-        .link("out", &place.canary())
-        .hard("y", "out/secret")
-        .bytes();
+    let archive = Forge::new().hard("x", &secret).link("out", &place.canary()).hard("y", "out/secret").bytes();
     let unpacked = place.unpack(&archive).expect("left for the layers below");
     assert_eq!(unpacked.missing.links.len(), 2);
     let error = finish(&place.root(), &unpacked.missing, &[]).expect_err("nothing below either");
@@ -264,9 +247,8 @@ fn the_root_stays() {
         }
     }
     let place = Place::new();
-    let unpacked = place
-        .unpack(&Forge::new().add(EntryType::Directory, "./", "", 0o711, b"").bytes())
-        .expect("described");
+    let unpacked =
+        place.unpack(&Forge::new().add(EntryType::Directory, "./", "", 0o711, b"").bytes()).expect("described");
     assert_eq!(place.stat("").mode() & 0o7777, 0o711);
     assert_eq!(place.stat("").mtime(), 1_000_000);
     assert!(!unpacked.missing.root);
@@ -308,9 +290,7 @@ fn link_loops_end() {
     // Each link multiplies the depth of the one before.
     forge = forge.link("l0", "d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d/d");
     for level in 1..20 {
-        forge = forge
-            .link(&format!("l{level}"), &format!("l{}/l0", level - 1))
-            .file(&format!("l{level}/x"), "");
+        forge = forge.link(&format!("l{level}"), &format!("l{}/l0", level - 1)).file(&format!("l{level}/x"), "");
         forge = forge.link(&format!("l{}/l0", level), "/d");
     }
     let _ = place.unpack(&forge.bytes());
@@ -344,18 +324,8 @@ fn whiteouts() {
     }
     // Deleted and made again in one layer: directories hide what was below, files do so anyway.
     for archive in [
-        Forge::new()
-            .file(".wh.d", "")
-            .directory("d")
-            .file("d/x", "")
-            .file(".wh.f", "")
-            .file("f", "f"),
-        Forge::new()
-            .directory("d")
-            .file("d/x", "")
-            .file(".wh.d", "")
-            .file("f", "f")
-            .file(".wh.f", ""),
+        Forge::new().file(".wh.d", "").directory("d").file("d/x", "").file(".wh.f", "").file("f", "f"),
+        Forge::new().directory("d").file("d/x", "").file(".wh.d", "").file("f", "f").file(".wh.f", ""),
         Forge::new().file(".wh.d", "").file("d/x", "").file(".wh.f", "").file("f", "f"),
     ] {
         let place = Place::new();
@@ -371,30 +341,19 @@ fn whiteouts() {
 
 #[test]
 fn whiteouts_of_nothing_or_of_parents() {
-    for name in
-        [".wh.", "a/.wh.", ".wh..", ".wh...", "a/.wh...", ".wh..wh.x", ".wh.x/y", "a/.wh.b/c"]
-    {
+    for name in [".wh.", "a/.wh.", ".wh..", ".wh...", "a/.wh...", ".wh..wh.x", ".wh.x/y", "a/.wh.b/c"] {
         let place = Place::new();
         let result = place.unpack(&Forge::new().file(name, "").bytes());
         assert!(matches!(result, Err(Fault::Refused { .. })), "{name}: {result:?}");
     }
     // Through a link: resolved inside the layer.
     let place = Place::new();
-    let archive = Forge::new()
-        .link("out", &place.canary())
-        .file("out/.wh.secret", "")
-        .file("out/.wh..wh..opq", "");
+    let archive = Forge::new().link("out", &place.canary()).file("out/.wh.secret", "").file("out/.wh..wh..opq", "");
     place.unpack(&archive.bytes()).expect("unpacked inside");
     // What aufs left behind is skipped.
     let place = Place::new();
     place
-        .unpack(
-            &Forge::new()
-                .directory(".wh..wh.plnk")
-                .file(".wh..wh.plnk/1.2", "")
-                .file(".wh..wh.aufs", "")
-                .bytes(),
-        )
+        .unpack(&Forge::new().directory(".wh..wh.plnk").file(".wh..wh.plnk/1.2", "").file(".wh..wh.aufs", "").bytes())
         .expect("skipped");
     assert_eq!(fs::read_dir(place.root()).expect("listed").count(), 0);
 }
@@ -444,10 +403,7 @@ fn attributes() {
     place.unpack(&archive).expect("unpacked");
     assert_eq!(place.stat("suid").mode() & 0o7777, 0o6755);
     let stat = place.stat(&path);
-    assert_eq!(
-        (stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec()),
-        (3_000_000, 7, 1_500_000_000, 123_456_789)
-    );
+    assert_eq!((stat.uid(), stat.gid(), stat.mtime(), stat.mtime_nsec()), (3_000_000, 7, 1_500_000_000, 123_456_789));
     let file = place.root().join(&path);
     let mut names = vec![0u8; 4096];
     let length = rustix::fs::listxattr(&file, names.as_mut_slice()).expect("listed");
@@ -486,24 +442,15 @@ fn sizes_readers_could_disagree_about() {
     place.unpack(&archive).expect("unpacked");
     assert_eq!(place.stat("visible").len(), 512);
     assert!(!place.exists("hidden"));
-    for records in
-        [&[("size", &b"-1"[..])][..], &[("size", b"x")], &[("path", b"a\0b")], &[("mtime", b"now")]]
-    {
+    for records in [&[("size", &b"-1"[..])][..], &[("size", b"x")], &[("path", b"a\0b")], &[("mtime", b"now")]] {
         assert!(Place::new().unpack(&Forge::new().pax(records).file("x", "").bytes()).is_err());
     }
     // Two headers for one entry, a header for none, a global one that moves the next.
     assert!(
-        Place::new()
-            .unpack(
-                &Forge::new().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("x", "").bytes()
-            )
-            .is_err()
+        Place::new().unpack(&Forge::new().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("x", "").bytes()).is_err()
     );
     assert!(Place::new().unpack(&Forge::new().pax(&[("path", b"a")]).bytes()).is_err());
-    let global = Forge::new()
-        .add(EntryType::XGlobalHeader, "g", "", 0, b"11 size=10\n")
-        .file("x", "")
-        .bytes();
+    let global = Forge::new().add(EntryType::XGlobalHeader, "g", "", 0, b"11 size=10\n").file("x", "").bytes();
     assert!(Place::new().unpack(&global).is_err());
 }
 
@@ -527,11 +474,9 @@ fn rubbish_is_an_error_and_costs_little() {
         assert!(Place::new().unpack(bytes).is_err());
     }
     // A header that announces a terabyte, an extended header that announces a gigabyte.
-    for (kind, size) in [
-        (EntryType::Regular, 1u64 << 40),
-        (EntryType::XHeader, 1 << 30),
-        (EntryType::GNULongName, 1 << 30),
-    ] {
+    for (kind, size) in
+        [(EntryType::Regular, 1u64 << 40), (EntryType::XHeader, 1 << 30), (EntryType::GNULongName, 1 << 30)]
+    {
         let mut header = Header::new_gnu();
         header.set_path("x").expect("short");
         header.set_entry_type(kind);
@@ -554,12 +499,9 @@ fn what_is_below_fills_the_gaps() {
         .bytes();
     below.unpack(&archive).expect("unpacked");
     let middle = Place::new();
-    middle
-        .unpack(&Forge::new().file(".wh.gone", "").file("lib/other", "").bytes())
-        .expect("unpacked");
+    middle.unpack(&Forge::new().file(".wh.gone", "").file("lib/other", "").bytes()).expect("unpacked");
     let above = Place::new();
-    let archive =
-        Forge::new().file("tmp/x", "").file("gone/x", "").hard("bin/tool", "lib/tool").bytes();
+    let archive = Forge::new().file("tmp/x", "").file("gone/x", "").hard("bin/tool", "lib/tool").bytes();
     let unpacked = above.unpack(&archive).expect("unpacked");
     finish(&above.root(), &unpacked.missing, &[&middle.root(), &below.root()]).expect("finished");
     assert_eq!(above.stat("tmp").mode() & 0o7777, 0o1777);
@@ -625,12 +567,7 @@ fn unpacks_what_gnu_tar_unpacks() {
             place.unpack(&fs::read(&archive).expect("read")).expect(format);
             let (ours, theirs_seen) = (fingerprint(&place.root()), fingerprint(&theirs));
             for (path, facts) in &theirs_seen {
-                assert_eq!(
-                    ours.get(path),
-                    Some(facts),
-                    "{format} sparse={sparse} {}",
-                    path.display()
-                );
+                assert_eq!(ours.get(path), Some(facts), "{format} sparse={sparse} {}", path.display());
             }
             assert_eq!(ours.len(), theirs_seen.len());
             if sparse {
