@@ -6,6 +6,7 @@ mod packages;
 mod peers;
 mod test;
 mod tidy;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   tidy             the rules of the source tree
   images           make the images that tests pull
   peers            install dockerd and podman from Debian forky, to compare with
+  vm-test [SUITE]  kernel tests in a Debian 12 with control groups v2, in QEMU; see `cargo xtask vm-test --help`
   ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
 
 Things that are slow to make are kept in $BUDU_CACHE, else ~/.cache/budu.
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::command(),
         "images" => packages::ensure().and_then(|()| budu_testkit::images::ensure()),
         "peers" => packages::ensure().and_then(|()| peers::install()),
+        "vm-test" => vm::command(rest),
         "ab" => ab::command(rest),
         _ => {
             print!("{USAGE}");
