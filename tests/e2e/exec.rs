@@ -129,7 +129,10 @@ fn on_a_terminal(client: Client) {
     terminal.expect("777").expect("echoed");
     terminal.send("\u{10}\u{11}").expect("typed");
     terminal.wait().expect("ends");
-    assert!(docker.ok(["top", &name]).contains("sleep 777"));
+    let lives = budu_testkit::wait::until("the process", std::time::Duration::from_secs(5), || {
+        docker.ok(["top", &name]).contains("sleep 777").then_some(())
+    });
+    lives.expect("the process goes on");
     docker.ok(["rm", "-f", &name]);
 }
 

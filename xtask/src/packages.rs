@@ -20,18 +20,14 @@ const PROGRAMS: [(&str, &str); 7] = [
 
 /// Installs what is missing, and the Python client library into the cache.
 pub(crate) fn ensure() -> Result<()> {
-    let mut missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| !present(program))
-        .map(|(_, package)| *package)
-        .collect();
+    let mut missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
     if !present("docker") {
         missing.push(if known("docker-cli") { "docker-cli" } else { "docker.io" });
     }
     let python = cache_dir().join("python");
-    let venv = Path::new("/usr/bin/python3").exists()
-        && Path::new("/usr/lib/python3/dist-packages/").exists()
-        && has_venv();
+    let venv =
+        Path::new("/usr/bin/python3").exists() && Path::new("/usr/lib/python3/dist-packages/").exists() && has_venv();
     if !python.join("bin/python3").exists() && !venv {
         missing.push("python3-venv");
     }

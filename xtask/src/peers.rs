@@ -23,10 +23,7 @@ pub(crate) fn install() -> Result<()> {
     // A mirror that lags behind serves an expired index; its signature is checked all the same.
     let expired = "--aptopt=Acquire::Check-Valid-Until \"false\"";
     let mirror = images::mirror()?;
-    run(
-        "mmdebstrap",
-        &["--quiet", "--variant=minbase", expired, &include, "forky", &target, &mirror],
-    )?;
+    run("mmdebstrap", &["--quiet", "--variant=minbase", expired, &include, "forky", &target, &mirror])?;
     std::fs::rename(&making, &root)?;
     println!("the peers are in {}", root.display());
     Ok(())

@@ -54,16 +54,7 @@ pub(crate) fn everything(quick: bool) -> Result<()> {
     check(&mut tally, "format", || run("cargo", &["fmt", "--all", "--check"]));
     check(&mut tally, "tidy", tidy::command);
     check(&mut tally, "lints", || run("cargo", &lints));
-    let unit = [
-        "test",
-        "--quiet",
-        "--workspace",
-        "--exclude",
-        "budu",
-        "--no-fail-fast",
-        "--",
-        "--show-output",
-    ];
+    let unit = ["test", "--quiet", "--workspace", "--exclude", "budu", "--no-fail-fast", "--", "--show-output"];
     tally.add(count_tests(&unit)?);
     tally.add(count_tests(&["test", "--quiet", "--package", "budu", "--bins", "--no-fail-fast"])?);
     if !quick {
@@ -96,8 +87,7 @@ fn check(tally: &mut Tally, name: &str, work: impl FnOnce() -> Result<()>) {
 
 /// Runs `cargo ARGS`, shows what it prints, and counts.
 fn count_tests(args: &[&str]) -> Result<Tally> {
-    let mut child =
-        Command::new("cargo").args(args).current_dir(top()).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new("cargo").args(args).current_dir(top()).stdout(Stdio::piped()).spawn()?;
     let mut tally = Tally::default();
     if let Some(out) = child.stdout.take() {
         for line in BufReader::new(out).lines() {

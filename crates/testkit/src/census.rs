@@ -97,8 +97,7 @@ fn link(shown: &str) -> String {
 }
 
 fn mentions_port(line: &str) -> bool {
-    line.split(|c: char| !c.is_ascii_digit())
-        .any(|number| number.len() == 5 && number.starts_with('2'))
+    line.split(|c: char| !c.is_ascii_digit()).any(|number| number.len() == 5 && number.starts_with('2'))
 }
 
 fn trace(dir: &Path, containers: &[String], files: &mut BTreeSet<String>) {

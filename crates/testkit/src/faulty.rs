@@ -44,8 +44,7 @@ impl FaultyRegistry {
         let listener = cage.in_network(|| TcpListener::bind("127.0.0.1:0"))?.context("bind")?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
-        let source =
-            Arc::new(Source { layout: layout.to_owned(), fault, cut: AtomicBool::new(false) });
+        let source = Arc::new(Source { layout: layout.to_owned(), fault, cut: AtomicBool::new(false) });
         let stopped = Arc::clone(&stop);
         listener.set_nonblocking(true)?;
         std::thread::spawn(move || {
@@ -110,15 +109,12 @@ fn answer(source: &Source, method: &str, path: &str, out: &mut TcpStream) -> Res
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")?;
         return Ok(true);
     }
-    let index: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(source.layout.join("index.json"))?)?;
+    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(source.layout.join("index.json"))?)?;
     let top = &index["manifests"][0];
     let asked = path.rsplit('/').next().unwrap_or("");
     let manifest = path.contains("/manifests/");
-    let digest =
-        if asked.starts_with("sha256:") { asked } else { top["digest"].as_str().unwrap_or("") };
-    let Ok(mut body) = std::fs::read(source.layout.join("blobs").join(digest.replace(':', "/")))
-    else {
+    let digest = if asked.starts_with("sha256:") { asked } else { top["digest"].as_str().unwrap_or("") };
+    let Ok(mut body) = std::fs::read(source.layout.join("blobs").join(digest.replace(':', "/"))) else {
         out.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
         return Ok(true);
     };

@@ -62,8 +62,7 @@ impl Response {
 impl Connection {
     /// Connects to the unix socket at `path`; every read gives up after 60 s.
     pub fn open(path: &Path) -> Result<Connection> {
-        let stream =
-            UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))?;
+        let stream = UnixStream::connect(path).with_context(|| format!("connect to {}", path.display()))?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         Ok(Connection { stream: BufReader::new(stream) })
     }
@@ -101,13 +100,7 @@ impl Connection {
         Ok(Stream { status, headers, reader: self.stream })
     }
 
-    fn write_head(
-        &mut self,
-        method: &str,
-        target: &str,
-        body: Option<&Value>,
-        headers: &[(&str, &str)],
-    ) -> Result<()> {
+    fn write_head(&mut self, method: &str, target: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Result<()> {
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: docker\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
@@ -115,9 +108,7 @@ impl Connection {
         let body = body.map(Value::to_string);
         if let Some(body) = &body {
             let length = body.len();
-            request.push_str(&format!(
-                "Content-Type: application/json\r\nContent-Length: {length}\r\n"
-            ));
+            request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
         } else if method == "POST" || method == "PUT" {
             request.push_str("Content-Length: 0\r\n");
         }
@@ -153,14 +144,8 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
-    fn read_body(
-        &mut self,
-        method: &str,
-        status: u16,
-        headers: &[(String, String)],
-    ) -> Result<Vec<u8>> {
-        let field =
-            |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value);
+    fn read_body(&mut self, method: &str, status: u16, headers: &[(String, String)]) -> Result<Vec<u8>> {
+        let field = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value);
         if method == "HEAD" || status == 204 || status == 304 || status < 200 {
             return Ok(Vec::new());
         }

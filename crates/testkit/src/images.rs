@@ -131,13 +131,9 @@ fn busybox_tree() -> Result<Tar> {
     for applet in applets.stdout.lines().filter(|name| *name != "busybox") {
         tar = tar.symlink(&format!("bin/{applet}"), "busybox")?;
     }
-    tar.file(
-        "etc/passwd",
-        0o644,
-        b"root:x:0:0:root:/root:/bin/sh\ndock:x:1000:1001::/home:/bin/sh\n",
-    )?
-    .file("etc/group", 0o644, b"root:x:0:\ndock:x:1001:\nextra:x:2000:dock\n")?
-    .file("etc/plain", 0o644, b"not a program\n")
+    tar.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\ndock:x:1000:1001::/home:/bin/sh\n")?
+        .file("etc/group", 0o644, b"root:x:0:\ndock:x:1001:\nextra:x:2000:dock\n")?
+        .file("etc/plain", 0o644, b"not a program\n")
 }
 
 fn busybox_tar() -> Result<Vec<u8>> {
@@ -179,10 +175,7 @@ fn debian(work: &Path) -> Result<Image> {
     let run = crate::program::finish(
         std::process::Command::new("mmdebstrap")
             .args(["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\""])
-            .args([
-                "--dpkgopt=path-exclude=/usr/share/doc/*",
-                "--dpkgopt=path-exclude=/usr/share/locale/*",
-            ])
+            .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*"])
             .args(["bookworm", &whole.display().to_string(), &mirror()?]),
         b"",
         std::time::Duration::from_secs(600),
@@ -244,9 +237,7 @@ fn hostile(name: &str, shell: &Value) -> Result<Image> {
     let tar = match name {
         "dotdot" => tar.file(&up, 0o644, b"escaped")?,
         "absolute" => tar.file(HOSTILE_TARGET, 0o644, b"escaped")?,
-        "symlink" => {
-            tar.symlink("way-out", "/tmp")?.file("way-out/budu-hostile", 0o644, b"escaped")?
-        }
+        "symlink" => tar.symlink("way-out", "/tmp")?.file("way-out/budu-hostile", 0o644, b"escaped")?,
         "hardlink" => tar.hardlink("passwords", "../../../../../../../../../../../etc/shadow")?,
         "device" => tar.device("dev-mem")?,
         _ => tar.file(".wh...", 0o644, b"")?.file("tmp/.wh...", 0o644, b"")?,

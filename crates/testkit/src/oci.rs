@@ -44,14 +44,7 @@ impl Default for Tar {
 }
 
 impl Tar {
-    fn entry(
-        mut self,
-        kind: EntryType,
-        name: &str,
-        mode: u32,
-        link: &str,
-        data: &[u8],
-    ) -> Result<Tar> {
+    fn entry(mut self, kind: EntryType, name: &str, mode: u32, link: &str, data: &[u8]) -> Result<Tar> {
         ensure!(name.len() <= 100 && link.len() <= 100, "{name}: too long for a plain header");
         let mut header = Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -140,10 +133,7 @@ fn manifest(dir: &Path, image: &Image) -> Result<Value> {
         let (suffix, bytes) = compress(tar, *compression)?;
         layers.push(blob(dir, &format!("application/vnd.oci.image.layer.v1.tar{suffix}"), &bytes)?);
     }
-    let history: Vec<_> = diff_ids
-        .iter()
-        .map(|_| json!({"created": CREATED, "created_by": "budu-testkit"}))
-        .collect();
+    let history: Vec<_> = diff_ids.iter().map(|_| json!({"created": CREATED, "created_by": "budu-testkit"})).collect();
     let config = json!({
         "architecture": image.architecture,
         "os": "linux",
@@ -152,11 +142,9 @@ fn manifest(dir: &Path, image: &Image) -> Result<Value> {
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": history,
     });
-    let config =
-        blob(dir, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
+    let config = blob(dir, "application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?;
     let kind = "application/vnd.oci.image.manifest.v1+json";
-    let manifest =
-        json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
+    let manifest = json!({"schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers});
     let mut descriptor = blob(dir, kind, manifest.to_string().as_bytes())?;
     descriptor["platform"] = json!({"architecture": image.architecture, "os": "linux"});
     Ok(descriptor)
@@ -168,8 +156,7 @@ fn compress(tar: &[u8], compression: Compression) -> Result<(&'static str, Vec<u
     Ok(match compression {
         Compression::None => ("", tar.to_vec()),
         Compression::Gzip => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(tar)?;
             ("+gzip", encoder.finish()?)
         }

@@ -114,10 +114,7 @@ pub(crate) fn finish(command: &mut Command, input: &[u8], limit: Duration) -> Re
 }
 
 /// Runs a program of this machine with a limit of one minute; its failure is an error.
-pub fn program<S: AsRef<OsStr>>(
-    name: impl AsRef<OsStr>,
-    args: impl IntoIterator<Item = S>,
-) -> Result<Output> {
+pub fn program<S: AsRef<OsStr>>(name: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> Result<Output> {
     let output = finish(Command::new(name).args(args), b"", Duration::from_secs(60))?;
     if !output.success() {
         bail!("{output}");

@@ -33,9 +33,7 @@ impl Registry {
         let path = std::env::var("PATH").unwrap_or_default();
         cage.spawn(&argv, &[("PATH".to_owned(), path)], log)?;
         cage.in_network(|| {
-            wait::until("the registry's port", Duration::from_secs(20), || {
-                TcpStream::connect(Self::ADDRESS).ok()
-            })
+            wait::until("the registry's port", Duration::from_secs(20), || TcpStream::connect(Self::ADDRESS).ok())
         })?
         .with_context(|| std::fs::read_to_string(log).unwrap_or_default())?;
         Ok(Registry)

@@ -67,9 +67,7 @@ impl Suite {
         let trials = std::mem::take(&mut self.trials);
         let ran = libtest_mimic::run(&arguments, trials);
         let clean = arguments.list
-            || attempt("finish", finish)
-                .map_err(|e| eprintln!("nothing left behind: FAILED: {e:?}"))
-                .is_ok();
+            || attempt("finish", finish).map_err(|e| eprintln!("nothing left behind: FAILED: {e:?}")).is_ok();
         let skipped = SKIPPED.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, why) in skipped.iter() {
             println!("skipped: {name}: {why}");

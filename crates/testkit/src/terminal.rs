@@ -75,9 +75,8 @@ impl Terminal {
         let screen = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let from = self.read;
         let missing = |screen: &mut Screen| !screen.text[from..].contains(text) && !screen.ended;
-        let (screen, _) = bell
-            .wait_timeout_while(screen, Duration::from_secs(20), missing)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (screen, _) =
+            bell.wait_timeout_while(screen, Duration::from_secs(20), missing).unwrap_or_else(PoisonError::into_inner);
         let Some(at) = screen.text[from..].find(text) else {
             bail!("{text:?} did not appear on the terminal, only {:?}", &screen.text[from..]);
         };
@@ -94,9 +93,7 @@ impl Terminal {
     pub fn wait(&mut self) -> Result<i32> {
         use std::os::unix::process::ExitStatusExt;
         let limit = Duration::from_secs(20);
-        let ended = wait::until("the end of a program on a terminal", limit, || {
-            self.child.try_wait().transpose()
-        });
+        let ended = wait::until("the end of a program on a terminal", limit, || self.child.try_wait().transpose());
         let status = ended.with_context(|| format!("screen: {:?}", self.text()))??;
         Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
     }

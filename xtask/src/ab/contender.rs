@@ -140,8 +140,7 @@ fn floor() -> Result<Contender> {
 }
 
 fn engine(kind: Kind, backend: Backend) -> Result<Contender> {
-    let options =
-        Options { backend: Some(backend), images: vec![images::BUSYBOX], ..Options::default() };
+    let options = Options { backend: Some(backend), images: vec![images::BUSYBOX], ..Options::default() };
     Ok(Contender::Engine { kind, engine: Box::new(Engine::start(options)?) })
 }
 

@@ -48,13 +48,7 @@ pub(super) fn start_many(contender: &Contender, count: usize, width: usize) -> R
                     while next.fetch_add(1, Ordering::Relaxed) < count {
                         match &mut connection {
                             Some(connection) => start_by_api(connection)?,
-                            None => contender.client(&[
-                                "run",
-                                "-d",
-                                images::BUSYBOX,
-                                "sleep",
-                                "100000",
-                            ])?,
+                            None => contender.client(&["run", "-d", images::BUSYBOX, "sleep", "100000"])?,
                         }
                     }
                     Ok(())

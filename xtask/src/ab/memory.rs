@@ -49,8 +49,7 @@ pub(super) fn of(contender: &Contender) -> Result<Memory> {
 fn parse(text: &str) -> (u64, u64) {
     let field = |name: &str| -> u64 {
         let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number =
-            line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let number = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         number.unwrap_or(0) * 1024
     };
     (field("Pss:"), field("Private_Clean:") + field("Private_Dirty:"))

@@ -17,8 +17,7 @@ use crate::{packages, run};
 use contender::{Contender, Kind};
 use report::Report;
 
-const USAGE: &str =
-    "usage: cargo xtask ab [--case LETTERS] [--rounds N] [--containers N] [--without NAME]...
+const USAGE: &str = "usage: cargo xtask ab [--case LETTERS] [--rounds N] [--containers N] [--without NAME]...
 
 Cases:
   a  run --rm IMAGE true: command line, daemon and all
@@ -46,8 +45,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     images::ensure()?;
     build(&options)?;
     let kinds = [Kind::Floor, Kind::Budu, Kind::Dockerd, Kind::Podman];
-    let wanted =
-        kinds.into_iter().filter(|kind| !options.without.iter().any(|name| name == kind.name()));
+    let wanted = kinds.into_iter().filter(|kind| !options.without.iter().any(|name| name == kind.name()));
     let mut contenders = Vec::new();
     for kind in wanted {
         let foreign = matches!(kind, Kind::Dockerd | Kind::Podman);
@@ -72,8 +70,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
-    let mut options =
-        Options { cases: "abcd".to_owned(), rounds: 20, containers: 100, without: Vec::new() };
+    let mut options = Options { cases: "abcd".to_owned(), rounds: 20, containers: 100, without: Vec::new() };
     let mut words = args.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));
@@ -90,12 +87,8 @@ fn parse(args: &[String]) -> Result<Option<Options>> {
 }
 
 fn build(options: &Options) -> Result<()> {
-    run(
-        "cargo",
-        &["build", "--quiet", "--release", "--package", "budu-testkit", "--bin", "floor"],
-    )?;
-    if std::env::var_os("BUDU_BIN").is_none() && !options.without.iter().any(|name| name == "budu")
-    {
+    run("cargo", &["build", "--quiet", "--release", "--package", "budu-testkit", "--bin", "floor"])?;
+    if std::env::var_os("BUDU_BIN").is_none() && !options.without.iter().any(|name| name == "budu") {
         run("cargo", &["build", "--quiet", "--release", "--package", "budu"])?;
     }
     Ok(())
@@ -146,12 +139,7 @@ fn many(contenders: &[Contender], options: &Options, report: &mut Report) -> Res
             let before = memory::of(contender)?;
             let count = options.containers;
             let taken = time(|| load::start_many(contender, count, 8))?;
-            report.rate(
-                "c  containers started per second, 8 at a time",
-                contender.name(),
-                count,
-                taken,
-            );
+            report.rate("c  containers started per second, 8 at a time", contender.name(), count, taken);
             if options.cases.contains('d') {
                 // What starting has used and not yet given back is not what idling costs.
                 std::thread::sleep(Duration::from_secs(3));

@@ -31,14 +31,20 @@ impl Unit {
 /// Everything measured, by case and contender.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    cases: BTreeMap<String, (Option<Unit>, BTreeMap<&'static str, Vec<f64>>)>,
+    cases: BTreeMap<String, Case>,
+}
+
+#[derive(Debug, Default)]
+struct Case {
+    unit: Option<Unit>,
+    contenders: BTreeMap<&'static str, Vec<f64>>,
 }
 
 impl Report {
     fn add(&mut self, case: &str, unit: Unit, who: &'static str, value: f64) {
-        let (known, values) = self.cases.entry(case.to_owned()).or_default();
-        *known = Some(unit);
-        values.entry(who).or_default().push(value);
+        let case = self.cases.entry(case.to_owned()).or_default();
+        case.unit = Some(unit);
+        case.contenders.entry(who).or_default().push(value);
     }
 
     pub(super) fn time(&mut self, case: &str, who: &'static str, taken: Duration) {
@@ -49,21 +55,10 @@ impl Report {
         self.add(case, Unit::PerSecond, who, count as f64 / taken.as_secs_f64());
     }
 
-    pub(super) fn memory(
-        &mut self,
-        who: &'static str,
-        count: usize,
-        before: &Memory,
-        after: &Memory,
-    ) {
+    pub(super) fn memory(&mut self, who: &'static str, count: usize, before: &Memory, after: &Memory) {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         let each = |bytes: u64| bytes as f64 / 1e3 / count as f64;
-        self.add(
-            &format!("d  engine with {count} containers"),
-            Unit::Megabytes,
-            who,
-            mega(after.engine),
-        );
+        self.add(&format!("d  engine with {count} containers"), Unit::Megabytes, who, mega(after.engine));
         self.add("d  engine without containers", Unit::Megabytes, who, mega(before.engine));
         self.add("d  daemon process with containers", Unit::Megabytes, who, mega(after.daemon));
         let grown = after.engine.saturating_sub(before.engine);
@@ -88,22 +83,16 @@ fn quantile(values: &[f64], part: f64) -> f64 {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (case, (unit, contenders)) in &self.cases {
+        for (case, Case { unit, contenders }) in &self.cases {
             let unit = unit.map_or("", Unit::name);
             writeln!(f, "{case}")?;
             let ours = contenders.get("budu").map(|values| quantile(values, 0.5));
             for (who, values) in contenders {
                 let median = quantile(values, 0.5);
                 let (low, high) = (quantile(values, 0.1), quantile(values, 0.9));
-                write!(
-                    f,
-                    "   {who:8} {median:9.2} {unit:2}   10%..90% {low:8.2} .. {high:8.2}   n={}",
-                    values.len()
-                )?;
+                write!(f, "   {who:8} {median:9.2} {unit:2}   10%..90% {low:8.2} .. {high:8.2}   n={}", values.len())?;
                 match ours {
-                    Some(ours) if *who != "budu" => {
-                        writeln!(f, "   {who}/budu = {:.2}", median / ours)?
-                    }
+                    Some(ours) if *who != "budu" => writeln!(f, "   {who}/budu = {:.2}", median / ours)?,
                     _ => writeln!(f)?,
                 }
             }

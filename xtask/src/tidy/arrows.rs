@@ -77,8 +77,7 @@ mod tests {
     use super::*;
 
     fn package(name: &str, dependencies: &[(&str, Option<&str>)]) -> Value {
-        let list: Vec<Value> =
-            dependencies.iter().map(|(name, kind)| json!({"name": name, "kind": kind})).collect();
+        let list: Vec<Value> = dependencies.iter().map(|(name, kind)| json!({"name": name, "kind": kind})).collect();
         json!({"packages": [{"name": name, "dependencies": list}]})
     }
 

@@ -9,8 +9,7 @@ const FUNCTION: usize = 60;
 /// Files that are tables: one long list is easier to read than several short ones.
 const TABLES: [&str; 1] = ["crates/sys/src/seccomp/tables/generated.rs"];
 /// Names that say nothing about what a module holds.
-const EMPTY_NAMES: [&str; 9] =
-    ["util", "utils", "common", "helper", "helpers", "misc", "manager", "inner", "stuff"];
+const EMPTY_NAMES: [&str; 9] = ["util", "utils", "common", "helper", "helpers", "misc", "manager", "inner", "stuff"];
 
 /// Complaints about one file.
 pub(super) fn check(source: &Source) -> Vec<String> {
@@ -28,10 +27,7 @@ pub(super) fn check(source: &Source) -> Vec<String> {
 }
 
 fn is_test(path: &str) -> bool {
-    path.starts_with("tests/")
-        || path.contains("/tests/")
-        || path.ends_with("/tests.rs")
-        || path.ends_with("_tests.rs")
+    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
 }
 
 fn empty_name(source: &Source) -> Option<String> {
@@ -64,13 +60,12 @@ fn machine_path(source: &Source) -> Option<String> {
     let names = ["main", "shared", "contract", "target", "peers"];
     let places = names.map(|name| ["/wo", "rk/", name].concat());
     let told = |line: &str| homes.iter().chain(&places).any(|path| line.contains(path.as_str()));
-    let number = source.text.lines().position(|line| told(line))?;
+    let number = source.text.lines().position(told)?;
     Some(format!("{}:{}: a path of somebody's machine", source.path, number + 1))
 }
 
 fn sizes(source: &Source) -> Vec<String> {
-    let lines: Vec<&str> =
-        source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect();
+    let lines: Vec<&str> = source.text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect();
     let mut complaints = Vec::new();
     if lines.len() > FILE {
         complaints.push(format!("{}: {} lines (at most {FILE})", source.path, lines.len()));
@@ -80,10 +75,7 @@ fn sizes(source: &Source) -> Vec<String> {
         let length = function_length(&lines[start..]);
         if length > FUNCTION {
             let path = &source.path;
-            complaints.push(format!(
-                "{path}:{}: fn {name} has {length} lines (at most {FUNCTION})",
-                start + 1
-            ));
+            complaints.push(format!("{path}:{}: fn {name} has {length} lines (at most {FUNCTION})", start + 1));
         }
     }
     complaints
@@ -96,8 +88,7 @@ fn function_name(line: &str) -> Option<&str> {
         if let Some(name) = rest.strip_prefix("fn ") {
             return name.split(|c: char| !c.is_alphanumeric() && c != '_').next();
         }
-        let known =
-            ["pub ", "pub(crate) ", "pub(super) ", "async ", "unsafe ", "const ", "extern \"C\" "];
+        let known = ["pub ", "pub(crate) ", "pub(super) ", "async ", "unsafe ", "const ", "extern \"C\" "];
         rest = known.iter().find_map(|word| rest.strip_prefix(word))?;
     }
 }

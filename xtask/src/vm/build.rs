@@ -67,11 +67,8 @@ fn fill(tree: &Path, suites: &[Suite]) -> Result<String> {
                     let program = format!("{name}.{target}");
                     fs::copy(file, tree.join("bin").join(&program))?;
                     // Skips are told of on standard output, which is else dropped.
-                    list += &step(
-                        &program,
-                        300,
-                        &format!("bin/{program} --show-output --color never --test-threads 2"),
-                    );
+                    list +=
+                        &step(&program, 300, &format!("bin/{program} --show-output --color never --test-threads 2"));
                 }
             }
             Suite::Engine => {
@@ -104,10 +101,7 @@ fn end_to_end(tree: &Path, filter: &str) -> Result<String> {
 /// Runs cargo and returns name and path of each program it made, tests or not.
 fn cargo(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     let mut cargo = Command::new("cargo");
-    cargo
-        .args(args)
-        .args(["--quiet", "--message-format=json-render-diagnostics"])
-        .current_dir(top());
+    cargo.args(args).args(["--quiet", "--message-format=json-render-diagnostics"]).current_dir(top());
     let output = cargo.stderr(Stdio::inherit()).output().context("start cargo")?;
     ensure!(output.status.success(), "`cargo {}`: {}", args.join(" "), output.status);
     let mut programs = Vec::new();
@@ -148,11 +142,7 @@ fn size(dir: &Path) -> Result<u64> {
     let mut total = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        total += if entry.file_type()?.is_dir() {
-            size(&entry.path())?
-        } else {
-            entry.metadata()?.len()
-        };
+        total += if entry.file_type()?.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
     }
     Ok(total)
 }

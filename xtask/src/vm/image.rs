@@ -63,11 +63,7 @@ pub(super) fn install_programs() -> Result<()> {
         let dirs = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
         dirs.iter().any(|dir| Path::new(dir).join(program).exists())
     };
-    let needed = [
-        ("qemu-system-x86_64", "qemu-system-x86"),
-        ("mkfs.ext4", "e2fsprogs"),
-        ("mmdebstrap", "mmdebstrap"),
-    ];
+    let needed = [("qemu-system-x86_64", "qemu-system-x86"), ("mkfs.ext4", "e2fsprogs"), ("mmdebstrap", "mmdebstrap")];
     let missing: Vec<&str> =
         needed.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
@@ -121,10 +117,7 @@ fn make(work: &Path) -> Result<()> {
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap
         .args(["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\""])
-        .args(
-            ["doc", "man", "locale"]
-                .map(|dir| format!("--dpkgopt=path-exclude=/usr/share/{dir}/*")),
-        )
+        .args(["doc", "man", "locale"].map(|dir| format!("--dpkgopt=path-exclude=/usr/share/{dir}/*")))
         .arg(format!("--include={PACKAGES}"))
         .arg(format!("--setup-hook={setup}"))
         .arg(format!("--customize-hook={finish}"))
@@ -144,25 +137,14 @@ fn make(work: &Path) -> Result<()> {
 
 fn starting_with(dir: &Path, prefix: &str) -> Result<PathBuf> {
     let entries = fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>()?;
-    let mut found =
-        entries.into_iter().filter(|one| one.file_name().to_string_lossy().starts_with(prefix));
+    let mut found = entries.into_iter().filter(|one| one.file_name().to_string_lossy().starts_with(prefix));
     found.next().map(|one| one.path()).with_context(|| format!("no {prefix}* in {}", dir.display()))
 }
 
 /// Puts a directory tree into a file with an ext4 file system of at most `size` bytes, without mounting anything.
 pub(super) fn disk(tree: &Path, file: &Path, size: u64) -> Result<()> {
     let mut mkfs = Command::new("/sbin/mkfs.ext4");
-    mkfs.args([
-        "-q",
-        "-F",
-        "-O",
-        "^has_journal",
-        "-E",
-        "lazy_itable_init=1,root_owner=0:0",
-        "-m",
-        "0",
-        "-d",
-    ]);
+    mkfs.args(["-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0", "-d"]);
     mkfs.arg(tree).arg(file).arg(format!("{}k", size / 1024));
     let status = mkfs.status().context("start mkfs.ext4")?;
     ensure!(status.success(), "mkfs.ext4 -d {}: {status}", tree.display());

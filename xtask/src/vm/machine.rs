@@ -49,14 +49,11 @@ pub(super) fn best_accel(image: &Image) -> Result<Accel> {
     qemu.args(["-append", "console=ttyS1 panic=-1", "-serial", "null", "-serial", "stdio"]);
     qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut heard = false;
-    let end =
-        follow(&mut qemu, Duration::from_secs(8), |line| heard |= line.contains("Kernel panic"))?;
+    let end = follow(&mut qemu, Duration::from_secs(8), |line| heard |= line.contains("Kernel panic"))?;
     if heard && end.is_none() {
         return Ok(Accel::Kvm);
     }
-    println!(
-        "vm-test: /dev/kvm is there but no guest comes up with it; software emulation instead"
-    );
+    println!("vm-test: /dev/kvm is there but no guest comes up with it; software emulation instead");
     Ok(Accel::Tcg)
 }
 
@@ -70,8 +67,7 @@ pub(super) fn run(
     heard: impl FnMut(&str),
 ) -> Result<Option<String>> {
     let mut qemu = command(accel, image);
-    let disk =
-        |path: &Path, more: &str| format!("file={},format=raw,if=virtio,{more}", path.display());
+    let disk = |path: &Path, more: &str| format!("file={},format=raw,if=virtio,{more}", path.display());
     qemu.arg("-initrd").arg(image.initrd());
     // Nothing is written back: each run starts from the same system.
     qemu.arg("-drive").arg(disk(&image.disk(), "snapshot=on"));
@@ -97,33 +93,9 @@ fn kernel_arguments() -> String {
 fn command(accel: Accel, image: &Image) -> Command {
     let mut qemu = Command::new(QEMU);
     let smp = thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 4));
-    qemu.args([
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-monitor",
-        "none",
-        "-nic",
-        "none",
-    ]);
-    qemu.args([
-        "-no-reboot",
-        "-accel",
-        accel.name(),
-        "-cpu",
-        "max",
-        "-m",
-        "1536",
-        "-smp",
-        &smp.to_string(),
-    ]);
-    qemu.args([
-        "-object",
-        "rng-random,id=rng,filename=/dev/urandom",
-        "-device",
-        "virtio-rng-pci,rng=rng",
-    ]);
+    qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-nic", "none"]);
+    qemu.args(["-no-reboot", "-accel", accel.name(), "-cpu", "max", "-m", "1536", "-smp", &smp.to_string()]);
+    qemu.args(["-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"]);
     qemu.arg("-kernel").arg(image.kernel());
     qemu
 }
@@ -138,11 +110,7 @@ impl Drop for Running {
     }
 }
 
-fn follow(
-    qemu: &mut Command,
-    timeout: Duration,
-    mut heard: impl FnMut(&str),
-) -> Result<Option<String>> {
+fn follow(qemu: &mut Command, timeout: Duration, mut heard: impl FnMut(&str)) -> Result<Option<String>> {
     let deadline = Instant::now() + timeout;
     let mut running = Running(qemu.spawn().with_context(|| format!("start {QEMU}"))?);
     let Some(output) = running.0.stdout.take() else { bail!("{QEMU} has no output") };

@@ -61,10 +61,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
         }
         if let Some(uptime) = outcome.take_boot() {
             let seconds = begin.elapsed().as_secs_f64();
-            println!(
-                "vm-test: {} guest ready after {seconds:.1} s ({uptime} s by its own clock)",
-                accel.name()
-            );
+            println!("vm-test: {} guest ready after {seconds:.1} s ({uptime} s by its own clock)", accel.name());
         }
     })?;
     outcome.print(&options.suites);
@@ -78,12 +75,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
-    let mut options = Options {
-        suites: Vec::new(),
-        timeout: Duration::from_secs(1200),
-        accel: None,
-        rebuild: false,
-    };
+    let mut options = Options { suites: Vec::new(), timeout: Duration::from_secs(1200), accel: None, rebuild: false };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("{arg} needs a value"));

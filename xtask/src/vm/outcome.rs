@@ -82,9 +82,7 @@ impl Outcome {
                 None => ", did not end".to_owned(),
             };
             let Part { name, passed, failed, skipped, seconds, .. } = part;
-            println!(
-                "{name:<28} {passed} passed, {failed} failed, {skipped} skipped, {seconds} s{status}"
-            );
+            println!("{name:<28} {passed} passed, {failed} failed, {skipped} skipped, {seconds} s{status}");
         }
         for suite in wanted.iter().filter(|suite| !self.heard_of(suite)) {
             println!("{:<28} did not run", suite.name());
@@ -104,8 +102,7 @@ impl Outcome {
 
     /// The closing line. A program that broke off counts as one failure if it told of none.
     pub(super) fn total(&self) -> String {
-        let broken =
-            self.parts.iter().filter(|part| part.status != Some(0) && part.failed == 0).count();
+        let broken = self.parts.iter().filter(|part| part.status != Some(0) && part.failed == 0).count();
         let sum = |of: fn(&Part) -> i64| self.parts.iter().map(of).sum::<i64>();
         let (passed, skipped) = (sum(|part| part.passed), sum(|part| part.skipped));
         let failed = sum(|part| part.failed) + i64::try_from(broken).unwrap_or(i64::MAX);
@@ -148,8 +145,7 @@ mod tests {
         let outcome = said(&format!("{SYS}@@begin runtime.shim\ntest b ... ok\n"));
         assert_eq!(outcome.total(), "2 passed, 1 failed, 2 skipped");
         assert!(!outcome.good(&[]));
-        let outcome =
-            said("@@begin sys.x\ntest result: ok. 1 passed; 0 failed\n@@end 139 0\n@@done\n");
+        let outcome = said("@@begin sys.x\ntest result: ok. 1 passed; 0 failed\n@@end 139 0\n@@done\n");
         assert_eq!(outcome.total(), "1 passed, 1 failed, 0 skipped");
         assert!(!outcome.good(&[]));
     }

@@ -10,16 +10,15 @@ use std::ptr;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, unmount,
 };
 use rustix::process::{Pid, WaitOptions, WaitStatus, chdir, pivot_root, waitpid};
 
 fn main() {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     let [lower, scratch, command @ ..] = args.as_slice() else { usage() };
-    let argv: Vec<CString> =
-        command.iter().filter_map(|arg| CString::new(arg.clone().into_vec()).ok()).collect();
+    let argv: Vec<CString> = command.iter().filter_map(|arg| CString::new(arg.clone().into_vec()).ok()).collect();
     if argv.is_empty() {
         usage();
     }
@@ -35,9 +34,7 @@ fn main() {
     let pid = Pid::from_raw(child).unwrap_or_else(|| usage());
     let status = check("wait", waitpid(Some(pid), WaitOptions::empty()).map_err(Into::into));
     let _ = std::fs::remove_dir_all(&dir);
-    std::process::exit(
-        status.and_then(|(_, status): (Pid, WaitStatus)| status.exit_status()).unwrap_or(125),
-    );
+    std::process::exit(status.and_then(|(_, status): (Pid, WaitStatus)| status.exit_status()).unwrap_or(125));
 }
 
 fn usage() -> ! {
@@ -65,8 +62,7 @@ fn clone3() -> std::io::Result<i32> {
     args.flags = u64::from(flags.unsigned_abs());
     args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
     // SAFETY: without CLONE_VM this is a fork; the process is single-threaded.
-    let pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     if pid < 0 { Err(std::io::Error::last_os_error()) } else { Ok(i32::try_from(pid).unwrap_or(0)) }
 }
 

@@ -50,9 +50,8 @@ pub(super) fn enter(name: &str) -> io::Result<()> {
             // A v2 group with controllers for its children may hold no process of its own.
             fs::create_dir(own.join("cage"))?;
         }
-        fs::write(own.join("cgroup.procs"), "0").or_else(|error| {
-            if *unified { fs::write(own.join("cage/cgroup.procs"), "0") } else { Err(error) }
-        })?;
+        fs::write(own.join("cgroup.procs"), "0")
+            .or_else(|error| if *unified { fs::write(own.join("cage/cgroup.procs"), "0") } else { Err(error) })?;
     }
     // SAFETY: detaches the cgroup view of this single-threaded process only.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP)? };

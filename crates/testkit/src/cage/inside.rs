@@ -45,8 +45,7 @@ fn live(world: &str, cgroup: &str) -> Result<()> {
         None => UnshareFlags::NEWNET,
     };
     // SAFETY: this process is single-threaded, so no other thread loses its view.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS | network) }
-        .context("make namespaces (root is needed)")?;
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | network) }.context("make namespaces (root is needed)")?;
     fence::privatise()?;
     fence::enter(cgroup).context("make cgroups")?;
     Command::new("ip").args(["link", "set", "lo", "up"]).status().context("run ip")?;
@@ -70,15 +69,15 @@ fn build(world: &World) -> Result<()> {
                 } else {
                     OpenOptions::new().create(true).append(true).open(target)?;
                 }
-                mount_bind_recursive(source, target)
-                    .with_context(|| format!("bind {}", target.display()))?;
+                mount_bind_recursive(source, target).with_context(|| format!("bind {}", target.display()))?;
             }
             Mount::Tmpfs { target, bytes } => {
                 fs::create_dir_all(target)?;
                 fence::mount_kind("tmpfs", target, &format!("size={bytes}"))?;
             }
-            Mount::Kernel { kind, target } => fence::mount_kind(kind, target, "")
-                .with_context(|| format!("mount {}", target.display()))?,
+            Mount::Kernel { kind, target } => {
+                fence::mount_kind(kind, target, "").with_context(|| format!("mount {}", target.display()))?
+            }
         }
     }
     if let Some(root) = &world.root {
@@ -111,10 +110,7 @@ fn serve(ended: &OwnedFd) -> Result<()> {
     loop {
         let (orders, endings) = {
             let input = io::stdin();
-            let mut fds = [
-                PollFd::new(&input, PollFlags::IN),
-                PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN),
-            ];
+            let mut fds = [PollFd::new(&input, PollFlags::IN), PollFd::from_borrowed_fd(ended.as_fd(), PollFlags::IN)];
             poll(&mut fds, None)?;
             (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
         };
@@ -160,10 +156,8 @@ fn start(line: &str) -> Result<u32> {
 
 fn reap() {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        let code = status
-            .exit_status()
-            .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
-            .unwrap_or(-1);
+        let code =
+            status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(-1);
         tell(&Report::Exited(pid.as_raw_nonzero().get().unsigned_abs(), code));
     }
 }

@@ -135,11 +135,7 @@ impl Cage {
         let (heard, _) = bell
             .wait_timeout_while(heard, limit, |heard| !heard.exits.contains_key(&pid))
             .unwrap_or_else(PoisonError::into_inner);
-        heard
-            .exits
-            .get(&pid)
-            .copied()
-            .with_context(|| format!("process {pid} still runs after {limit:?}"))
+        heard.exits.get(&pid).copied().with_context(|| format!("process {pid} still runs after {limit:?}"))
     }
 
     /// A command that will run in the cage's network, and in its file system when `root` is set.
@@ -169,11 +165,7 @@ impl Cage {
 
     /// Runs a program in the cage's network; its failure is an error.
     pub fn run(&self, name: &str, args: &[&str]) -> Result<String> {
-        let output = crate::program::finish(
-            self.command(name, false).args(args),
-            b"",
-            Duration::from_secs(20),
-        )?;
+        let output = crate::program::finish(self.command(name, false).args(args), b"", Duration::from_secs(20))?;
         if !output.success() {
             bail!("{output}");
         }
@@ -201,9 +193,7 @@ impl Cage {
 impl Drop for Cage {
     fn drop(&mut self) {
         self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let _ = wait::until("the cage's end", Duration::from_secs(20), || {
-            self.child.try_wait().ok().flatten()
-        });
+        let _ = wait::until("the cage's end", Duration::from_secs(20), || self.child.try_wait().ok().flatten());
         let _ = self.child.kill();
         let _ = self.child.wait();
         fence::remove(&self.cgroup);
@@ -250,9 +240,7 @@ fn reply(heard: &(Mutex<Heard>, Condvar)) -> Result<Report> {
     let (lock, bell) = heard;
     let heard = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut heard, _) = bell
-        .wait_timeout_while(heard, Duration::from_secs(20), |heard| {
-            heard.replies.is_empty() && !heard.closed
-        })
+        .wait_timeout_while(heard, Duration::from_secs(20), |heard| heard.replies.is_empty() && !heard.closed)
         .unwrap_or_else(PoisonError::into_inner);
     heard.replies.pop().context("the cage does not answer")
 }

@@ -50,12 +50,9 @@ impl Backend {
                 self.bridge().to_owned(),
             ],
             // --live-restore gives dockerd the behaviour that Budu has always: containers outlive the daemon.
-            Backend::Dockerd => vec![
-                "dockerd".to_owned(),
-                "--live-restore".to_owned(),
-                "--pidfile".to_owned(),
-                path("d.pid"),
-            ],
+            Backend::Dockerd => {
+                vec!["dockerd".to_owned(), "--live-restore".to_owned(), "--pidfile".to_owned(), path("d.pid")]
+            }
         };
         let host = format!("unix://{}", path("d.sock"));
         let common = ["-H", &host, "--data-root", &path("data"), "--exec-root", &path("exec")];
@@ -68,9 +65,9 @@ impl Backend {
     pub(super) fn kept_mounts(self, dir: &Path) -> Vec<String> {
         match self {
             Backend::Budu => Vec::new(),
-            Backend::Dockerd => ["exec/netns/default", "data"]
-                .map(|name| dir.join(name).display().to_string())
-                .to_vec(),
+            Backend::Dockerd => {
+                ["exec/netns/default", "data"].map(|name| dir.join(name).display().to_string()).to_vec()
+            }
         }
     }
 

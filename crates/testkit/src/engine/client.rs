@@ -67,11 +67,7 @@ impl ClientHandle {
     }
 
     /// Runs it to its end, with `input` to read.
-    pub fn feed<S: AsRef<str>>(
-        &self,
-        args: impl IntoIterator<Item = S>,
-        input: &[u8],
-    ) -> Result<Output> {
+    pub fn feed<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>, input: &[u8]) -> Result<Output> {
         program::finish(&mut self.command(args), input, Duration::from_secs(60))
     }
 

@@ -98,10 +98,7 @@ impl Engine {
     pub fn start_daemon(&self) -> Result<()> {
         let argv = self.backend.daemon(self.dir.path(), &self.flags);
         let env = [
-            (
-                "PATH".to_owned(),
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            ),
+            ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME".to_owned(), self.path("client").display().to_string()),
             ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
         ];
@@ -111,10 +108,7 @@ impl Engine {
             if self.cage.wait_exit(pid, Duration::ZERO).is_ok() {
                 return Some(false);
             }
-            self.http("GET", "/_ping", None)
-                .ok()
-                .filter(|answer| answer.status == 200)
-                .map(|_| true)
+            self.http("GET", "/_ping", None).ok().filter(|answer| answer.status == 200).map(|_| true)
         });
         match answered {
             Ok(true) => Ok(()),
@@ -219,13 +213,7 @@ impl Engine {
     /// Removes all containers, ends the daemon politely, and fails when anything of them is left.
     pub fn finish(self) -> Result<()> {
         let containers = self.known_containers()?;
-        for container in self
-            .http("GET", "/containers/json?all=1", None)?
-            .json()
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for container in self.http("GET", "/containers/json?all=1", None)?.json().as_array().into_iter().flatten() {
             let id = container["Id"].as_str().unwrap_or_default();
             self.http("DELETE", &format!("/containers/{id}?force=1&v=1"), None)?;
         }
@@ -265,10 +253,7 @@ impl Engine {
         let target = format!("/events?since=1&until={}&filters={filter}", now());
         let events = self.http("GET", &target, None)?.expect(200).text();
         let events = serde_json::Deserializer::from_str(&events).into_iter::<Value>();
-        Ok(events
-            .flatten()
-            .filter_map(|event| Some(event["Actor"]["ID"].as_str()?.to_owned()))
-            .collect())
+        Ok(events.flatten().filter_map(|event| Some(event["Actor"]["ID"].as_str()?.to_owned())).collect())
     }
 }
 
@@ -282,10 +267,7 @@ fn connect(side: &Cage, lan: &Cage) -> Result<()> {
     let peer = lan.pid().to_string();
     let host = format!("{HOST}/24");
     let neighbour = format!("{NEIGHBOUR}/24");
-    side.run(
-        "ip",
-        &["link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", &peer],
-    )?;
+    side.run("ip", &["link", "add", "lan0", "type", "veth", "peer", "name", "lan0", "netns", &peer])?;
     side.run("ip", &["addr", "add", &host, "dev", "lan0"])?;
     side.run("ip", &["link", "set", "lan0", "up"])?;
     lan.run("ip", &["addr", "add", &neighbour, "dev", "lan0"])?;
