@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::shared;
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.once(ping);
     suite.once(version_document);
     suite.once(versions_in_paths);
@@ -32,12 +32,8 @@ fn ping() {
     for target in ["/_ping", "/v1.24/_ping"] {
         let answer = connection.send("GET", target, None).expect("answers").expect(200);
         assert_eq!(answer.text(), "OK");
-        let minor: u32 = answer
-            .header("api-version")
-            .expect("a version")
-            .trim_start_matches("1.")
-            .parse()
-            .expect("1.x");
+        let minor: u32 =
+            answer.header("api-version").expect("a version").trim_start_matches("1.").parse().expect("1.x");
         assert!(minor >= 51);
         assert_eq!(answer.header("ostype"), Some("linux"));
         assert_eq!(answer.header("docker-experimental"), Some("false"));
@@ -52,15 +48,11 @@ fn ping() {
 }
 
 fn version_document() {
-    let version =
-        shared::engine().http("GET", "/version", None).expect("answers").expect(200).json();
+    let version = shared::engine().http("GET", "/version", None).expect("answers").expect(200).json();
     assert_eq!(version["MinAPIVersion"], "1.24");
     assert_eq!(version["Os"], "linux");
     assert_eq!(version["Arch"], "amd64");
-    assert!(
-        version["Components"].as_array().is_some_and(|list| list[0]["Name"] == "Engine"),
-        "{version}"
-    );
+    assert!(version["Components"].as_array().is_some_and(|list| list[0]["Name"] == "Engine"), "{version}");
     assert!(version["KernelVersion"].is_string() && version["Platform"]["Name"].is_string());
 }
 
@@ -79,8 +71,7 @@ fn versions_in_paths() {
     let new = ask("/v1.99/containers/json");
     assert_eq!(new.status, 400);
     assert!(
-        new.message()
-            .starts_with("client version 1.99 is too new. Maximum supported API version is 1."),
+        new.message().starts_with("client version 1.99 is too new. Maximum supported API version is 1."),
         "{}",
         new.text()
     );
@@ -101,19 +92,13 @@ fn every_client_version(client: Client) {
 fn shapes_by_version() {
     let engine = shared::engine();
     let at = |version: &str, target: &str| -> Value {
-        engine
-            .http("GET", &format!("/v{version}{target}"), None)
-            .expect("answers")
-            .expect(200)
-            .json()
+        engine.http("GET", &format!("/v{version}{target}"), None).expect("answers").expect(200).json()
     };
     let image = |version: &str| at(version, &format!("/images/{BUSYBOX}/json"));
     assert!(image("1.43")["VirtualSize"].is_number());
     assert!(image("1.44").get("VirtualSize").is_none());
     assert!(image("1.51")["Config"]["Cmd"].is_array());
-    let id = engine
-        .container(&json!({"Cmd": ["sleep", "1000"], "HostConfig": {"AutoRemove": true}}))
-        .expect("started");
+    let id = engine.container(&json!({"Cmd": ["sleep", "1000"], "HostConfig": {"AutoRemove": true}})).expect("started");
     let container = |version: &str| at(version, &format!("/containers/{id}/json"));
     let short = &id[..12];
     for version in ["1.24", "1.44", "1.51"] {
@@ -125,8 +110,7 @@ fn shapes_by_version() {
         assert!(one["HostConfig"]["RestartPolicy"]["Name"] == "no", "{one}");
     }
     let summary = at("1.51", "/images/json");
-    let row =
-        summary.as_array().and_then(|rows| rows.iter().find(|row| row["RepoTags"][0] == BUSYBOX));
+    let row = summary.as_array().and_then(|rows| rows.iter().find(|row| row["RepoTags"][0] == BUSYBOX));
     let row = row.expect("busybox is listed");
     assert_eq!(row["SharedSize"], -1, "not asked for");
     engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
@@ -136,34 +120,22 @@ fn list_shapes() {
     let engine = shared::engine();
     let id = engine.container(&json!({"Cmd": ["sleep", "1000"]})).expect("started");
     let filters = format!("%7B%22id%22%3A%5B%22{id}%22%5D%7D");
-    let list = engine
-        .http("GET", &format!("/containers/json?filters={filters}"), None)
-        .expect("answers")
-        .expect(200)
-        .json();
+    let list =
+        engine.http("GET", &format!("/containers/json?filters={filters}"), None).expect("answers").expect(200).json();
     let one = &list[0];
     assert_eq!(one["Id"], id.as_str());
     assert_eq!(one["Image"], BUSYBOX);
     assert_eq!(one["Command"], "sleep 1000");
     assert_eq!(one["State"], "running");
     assert!(one["Status"].as_str().is_some_and(|status| status.starts_with("Up ")), "{one}");
-    assert_eq!(
-        (&one["Ports"], &one["Mounts"], &one["Labels"]),
-        (&json!([]), &json!([]), &json!({}))
-    );
+    assert_eq!((&one["Ports"], &one["Mounts"], &one["Labels"]), (&json!([]), &json!([]), &json!({})));
     assert_eq!(one["HostConfig"]["NetworkMode"], "bridge");
     assert!(one["Created"].is_u64());
     // Without -a only what runs; the legacy list form and the map form of filters mean the same.
     let map = format!("%7B%22id%22%3A%7B%22{id}%22%3Atrue%7D%7D");
-    let again = engine
-        .http("GET", &format!("/containers/json?filters={map}"), None)
-        .expect("answers")
-        .json();
+    let again = engine.http("GET", &format!("/containers/json?filters={map}"), None).expect("answers").json();
     assert_eq!(again[0]["Id"], one["Id"]);
-    let sized = engine
-        .http("GET", &format!("/containers/json?size=1&filters={map}"), None)
-        .expect("answers")
-        .json();
+    let sized = engine.http("GET", &format!("/containers/json?size=1&filters={map}"), None).expect("answers").json();
     assert!(sized[0]["SizeRootFs"].as_u64() > Some(0), "{sized}");
     engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
 }
@@ -173,10 +145,7 @@ fn create(request: &Value) -> String {
     if let (Some(body), Some(request)) = (body.as_object_mut(), request.as_object()) {
         body.extend(request.clone());
     }
-    let created = shared::engine()
-        .http("POST", "/containers/create", Some(&body))
-        .expect("answers")
-        .expect(201);
+    let created = shared::engine().http("POST", "/containers/create", Some(&body)).expect("answers").expect(201);
     assert_eq!(created.json()["Warnings"], json!([]));
     created.json()["Id"].as_str().expect("an id").to_owned()
 }
@@ -197,10 +166,7 @@ fn attach_with_and_without_upgrade() {
         assert_eq!(stream.header("content-type"), Some(kind), "{version}");
         engine.http("POST", &format!("/containers/{id}/start"), None).expect("answers").expect(204);
         assert_eq!(stream.frames().expect("frames"), ("out\n".to_owned(), "err\n".to_owned()));
-        engine
-            .http("DELETE", &format!("/containers/{id}?force=1"), None)
-            .expect("answers")
-            .expect(204);
+        engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
     }
 }
 
@@ -211,11 +177,7 @@ fn half_close_is_end_of_input() {
     );
     let target = format!("/containers/{id}/attach?stream=1&stdin=1&stdout=1&stderr=1");
     let headers = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
-    let mut stream = engine
-        .connect()
-        .expect("connects")
-        .stream("POST", &target, None, &headers)
-        .expect("answers");
+    let mut stream = engine.connect().expect("connects").stream("POST", &target, None, &headers).expect("answers");
     engine.http("POST", &format!("/containers/{id}/start"), None).expect("answers").expect(204);
     stream.write(&[b'z'; 1000]).expect("written");
     stream.end_input().expect("closed");
@@ -245,17 +207,12 @@ fn logs_answer_at_once() {
     let engine = shared::engine();
     let id = engine.container(&json!({"Cmd": ["sleep", "1000"]})).expect("started");
     let started = std::time::Instant::now();
-    let stream = engine
-        .stream("GET", &format!("/containers/{id}/logs?follow=1&stdout=1"), None)
-        .expect("answers");
+    let stream = engine.stream("GET", &format!("/containers/{id}/logs?follow=1&stdout=1"), None).expect("answers");
     assert_eq!(stream.status, 200);
     assert!(started.elapsed() < Duration::from_secs(2));
     drop(stream);
     let none = engine.http("GET", &format!("/containers/{id}/logs"), None).expect("answers");
-    assert_eq!(
-        (none.status, none.message().as_str()),
-        (400, "Bad parameters: you must choose at least one stream")
-    );
+    assert_eq!((none.status, none.message().as_str()), (400, "Bad parameters: you must choose at least one stream"));
     engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
 }
 
@@ -263,31 +220,18 @@ fn exec_is_over_when_its_stream_is() {
     let engine = shared::engine();
     let id = engine.container(&json!({"Cmd": ["sleep", "1000"]})).expect("started");
     for code in 0..10 {
-        let body =
-            json!({"AttachStdout": true, "Cmd": ["sh", "-c", format!("echo x; exit {code}")]});
-        let exec = engine
-            .http("POST", &format!("/containers/{id}/exec"), Some(&body))
-            .expect("answers")
-            .expect(201)
-            .json();
+        let body = json!({"AttachStdout": true, "Cmd": ["sh", "-c", format!("echo x; exit {code}")]});
+        let exec =
+            engine.http("POST", &format!("/containers/{id}/exec"), Some(&body)).expect("answers").expect(201).json();
         let exec = exec["Id"].as_str().expect("an id");
         let headers = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
         let body = json!({"Detach": false, "Tty": false});
         let connection = engine.connect().expect("connects");
-        let mut stream = connection
-            .stream("POST", &format!("/exec/{exec}/start"), Some(&body), &headers)
-            .expect("answers");
+        let mut stream =
+            connection.stream("POST", &format!("/exec/{exec}/start"), Some(&body), &headers).expect("answers");
         assert_eq!(stream.frames().expect("frames").0, "x\n");
-        let state = engine
-            .http("GET", &format!("/exec/{exec}/json"), None)
-            .expect("answers")
-            .expect(200)
-            .json();
-        assert_eq!(
-            (&state["Running"], &state["ExitCode"]),
-            (&json!(false), &json!(code)),
-            "{state}"
-        );
+        let state = engine.http("GET", &format!("/exec/{exec}/json"), None).expect("answers").expect(200).json();
+        assert_eq!((&state["Running"], &state["ExitCode"]), (&json!(false), &json!(code)), "{state}");
         assert_eq!(state["ContainerID"], id.as_str());
     }
     engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
@@ -298,20 +242,10 @@ fn many_requests_on_one_connection() {
     let mut connection = engine.connect().expect("connects");
     for _ in 0..20 {
         let body = json!({"Image": BUSYBOX, "Cmd": ["true"]});
-        let id = connection
-            .send("POST", "/containers/create", Some(&body))
-            .expect("answers")
-            .expect(201)
-            .json();
+        let id = connection.send("POST", "/containers/create", Some(&body)).expect("answers").expect(201).json();
         let id = id["Id"].as_str().expect("an id").to_owned();
-        connection
-            .send("POST", &format!("/containers/{id}/start"), None)
-            .expect("answers")
-            .expect(204);
-        let code = connection
-            .send("POST", &format!("/containers/{id}/wait"), None)
-            .expect("answers")
-            .expect(200);
+        connection.send("POST", &format!("/containers/{id}/start"), None).expect("answers").expect(204);
+        let code = connection.send("POST", &format!("/containers/{id}/wait"), None).expect("answers").expect(200);
         assert_eq!(code.json()["StatusCode"], 0);
         connection.send("DELETE", &format!("/containers/{id}"), None).expect("answers").expect(204);
     }

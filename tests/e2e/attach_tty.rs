@@ -10,7 +10,7 @@ use budu_testkit::{Client, wait};
 
 use crate::shared::{self, inspect, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(interactive_shell);
     suite.both(size_follows_the_window);
     suite.both(interrupt_key);
@@ -81,8 +81,7 @@ fn interrupt_key(client: Client) {
 
 fn detach_and_attach_again(client: Client) {
     let (docker, name) = (shared::client(client), name("detach"));
-    let mut terminal =
-        docker.terminal(["run", "-it", "--name", &name, BUSYBOX, "sh"]).expect("starts");
+    let mut terminal = docker.terminal(["run", "-it", "--name", &name, BUSYBOX, "sh"]).expect("starts");
     terminal.expect("# ").expect("a prompt");
     terminal.send("VALUE=kept\r").expect("typed");
     terminal.expect("# ").expect("a prompt");
@@ -131,11 +130,7 @@ fn attach_without_terminal(client: Client) {
     // What was said before belongs to the logs, not to the attached stream.
     assert_eq!(String::from_utf8_lossy(&output.stdout), "got input\n");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "err\n");
-    docker
-        .run(["attach", &name])
-        .expect("runs")
-        .exits(1)
-        .complains("cannot attach to a stopped container");
+    docker.run(["attach", &name]).expect("runs").exits(1).complains("cannot attach to a stopped container");
     docker.ok(["rm", &name]);
 }
 
@@ -148,8 +143,7 @@ fn signals_are_passed_on(client: Client) {
     let mut out = child.stdout.take().expect("piped");
     let mut seen = [0; 6];
     out.read_exact(&mut seen).expect("ready");
-    let pid =
-        i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("sent");
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("read");
@@ -165,8 +159,7 @@ fn not_a_terminal(client: Client) {
         .exits(1)
         .complains("the input device is not a TTY");
     // -t alone needs none.
-    let output =
-        docker.run(["run", "--rm", "-t", BUSYBOX, "sh", "-c", "tty; echo err >&2"]).expect("runs");
+    let output = docker.run(["run", "--rm", "-t", BUSYBOX, "sh", "-c", "tty; echo err >&2"]).expect("runs");
     assert_eq!(output.stdout, "/dev/pts/0\r\nerr\r\n", "{output}");
     output.exits(0);
 }

@@ -6,7 +6,7 @@ use budu_testkit::{Client, HOST, Output};
 
 use crate::shared;
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.once(every_namespace_is_its_own);
     suite.once(root_file_system);
     suite.once(kernel_file_systems_are_covered);

@@ -6,7 +6,7 @@ use budu_testkit::{Client, Engine, Fault, FaultyRegistry, Options};
 
 use crate::shared::{self, inspect, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(unknown_image);
     suite.both(unreachable_registry);
     suite.both(faulty_registries);
@@ -26,21 +26,9 @@ fn unknown_image(client: Client) {
         .expect("runs")
         .exits(125)
         .complains("127.0.0.1:5000/no-such-image");
-    docker
-        .run(["pull", "127.0.0.1:5000/busybox:no-such-tag"])
-        .expect("runs")
-        .exits(1)
-        .complains("no-such-tag");
-    docker
-        .run(["pull", "some/UPPER"])
-        .expect("runs")
-        .exits(1)
-        .complains("invalid reference format");
-    docker
-        .run(["run", "--rm", "a b"])
-        .expect("runs")
-        .exits(125)
-        .complains("invalid reference format");
+    docker.run(["pull", "127.0.0.1:5000/busybox:no-such-tag"]).expect("runs").exits(1).complains("no-such-tag");
+    docker.run(["pull", "some/UPPER"]).expect("runs").exits(1).complains("invalid reference format");
+    docker.run(["run", "--rm", "a b"]).expect("runs").exits(125).complains("invalid reference format");
     docker.run(["rmi", "absent"]).expect("runs").exits(1).complains("No such image: absent");
 }
 
@@ -61,8 +49,7 @@ fn faulty_registries(client: Client) {
     let docker = engine.client(client);
     let digest = budu_testkit::images::digest_of(BUSYBOX).expect("known");
     for fault in [Fault::WrongManifest, Fault::WrongLayer, Fault::TruncatedLayer, Fault::Broken] {
-        let registry =
-            FaultyRegistry::start(engine.side(), &busybox_layout(), fault).expect("starts");
+        let registry = FaultyRegistry::start(engine.side(), &busybox_layout(), fault).expect("starts");
         let repository = format!("{}/broken", registry.address());
         let image = format!("{repository}@{digest}");
         let output = docker.run(["pull", &image]).expect("runs");
@@ -83,8 +70,7 @@ fn transfer_is_resumed() {
     let engine = shared::engine_for("resume", Options::default);
     let layout = busybox_layout();
     budu_testkit::images::ensure().expect("images are made");
-    let registry =
-        FaultyRegistry::start(engine.side(), &layout, Fault::TruncatedOnce).expect("starts");
+    let registry = FaultyRegistry::start(engine.side(), &layout, Fault::TruncatedOnce).expect("starts");
     let image = format!("{}/flaky:1", registry.address());
     engine.pull(&image).expect("pulled in the end");
     let docker = engine.client(Client::Docker);
@@ -98,9 +84,7 @@ fn name_in_use(client: Client) {
         .run(["run", "-d", "--name", &name, BUSYBOX])
         .expect("runs")
         .exits(125)
-        .complains(&format!(
-            "Conflict. The container name \"/{name}\" is already in use by container \"{id}\""
-        ))
+        .complains(&format!("Conflict. The container name \"/{name}\" is already in use by container \"{id}\""))
         .complains("You have to remove (or rename) that container to be able to reuse that name.");
     docker.ok(["rm", &name]);
 }
@@ -109,28 +93,12 @@ fn bad_commands(client: Client) {
     let docker = shared::client(client);
     docker.run(["run"]).expect("runs").exits(1).complains("requires at least 1 argument");
     docker.run(["no-such-command"]).expect("runs").exits(1).complains("no-such-command");
-    docker
-        .run(["ps", "--no-such-flag"])
-        .expect("runs")
-        .exits(125)
-        .complains("unknown flag: --no-such-flag");
+    docker.run(["ps", "--no-such-flag"]).expect("runs").exits(125).complains("unknown flag: --no-such-flag");
     docker.run(["rm"]).expect("runs").exits(1).complains("requires at least 1 argument");
-    docker
-        .run(["run", "-e"])
-        .expect("runs")
-        .exits(125)
-        .complains("flag needs an argument: 'e' in -e");
+    docker.run(["run", "-e"]).expect("runs").exits(125).complains("flag needs an argument: 'e' in -e");
     docker.run(["inspect", "absent"]).expect("runs").exits(1).complains("No such object: absent");
-    docker
-        .run(["run", "--rm", "-d", "--restart", "always", BUSYBOX])
-        .expect("runs")
-        .exits(125)
-        .complains("--restart");
-    docker
-        .run(["run", "--env-file", "/no/such/file", BUSYBOX])
-        .expect("runs")
-        .exits(125)
-        .complains("/no/such/file");
+    docker.run(["run", "--rm", "-d", "--restart", "always", BUSYBOX]).expect("runs").exits(125).complains("--restart");
+    docker.run(["run", "--env-file", "/no/such/file", BUSYBOX]).expect("runs").exits(125).complains("/no/such/file");
 }
 
 fn daemon_is_not_there(client: Client) {
@@ -149,16 +117,10 @@ fn failed_start_leaves_a_container(client: Client) {
     let state = &inspect(&shared::engine(), &name)["State"];
     assert_eq!(state["Status"], "created");
     assert_eq!(state["ExitCode"], 127);
-    assert!(
-        state["Error"].as_str().is_some_and(|error| error.contains("no-such-program")),
-        "{state}"
-    );
+    assert!(state["Error"].as_str().is_some_and(|error| error.contains("no-such-program")), "{state}");
     docker.ok(["rm", &name]);
     // With --rm not even that.
-    docker
-        .run(["run", "--rm", "--name", &name, BUSYBOX, "no-such-program"])
-        .expect("runs")
-        .exits(127);
+    docker.run(["run", "--rm", "--name", &name, BUSYBOX, "no-such-program"]).expect("runs").exits(127);
     docker.run(["inspect", &name]).expect("runs").exits(1);
 }
 
@@ -206,18 +168,13 @@ fn error_bodies() {
     assert_eq!(ask("POST", &format!("/containers/{id}/stop?t=0"), None).status, 204);
     assert_eq!(ask("POST", &format!("/containers/{id}/stop"), None).status, 304);
     assert_eq!(ask("POST", &format!("/containers/{id}/kill"), None).status, 409);
-    assert_eq!(
-        ask("POST", &format!("/containers/{id}/exec"), Some(serde_json::json!({"Cmd": ["true"]})))
-            .status,
-        409
-    );
+    assert_eq!(ask("POST", &format!("/containers/{id}/exec"), Some(serde_json::json!({"Cmd": ["true"]}))).status, 409);
     assert_eq!(ask("DELETE", &format!("/containers/{id}"), None).status, 204);
     let filters = ask("GET", "/containers/json?filters=%7B%22nonsense%22%3A%5B%22x%22%5D%7D", None);
     assert_eq!((filters.status, filters.message().as_str()), (400, "invalid filter 'nonsense'"));
     let json = ask("GET", "/containers/json?filters=nonsense", None);
     assert_eq!(json.status, 400, "{}", json.text());
-    let name =
-        ask("POST", "/containers/create?name=-bad", Some(serde_json::json!({"Image": BUSYBOX})));
+    let name = ask("POST", "/containers/create?name=-bad", Some(serde_json::json!({"Image": BUSYBOX})));
     assert_eq!(name.status, 400, "{}", name.text());
     let nothing = ask("POST", "/containers/create", None);
     assert_eq!(nothing.status, 400, "{}", nothing.text());

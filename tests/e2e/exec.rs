@@ -6,7 +6,7 @@ use budu_testkit::{Client, ClientHandle};
 
 use crate::shared::{self, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(output_and_exit_code);
     suite.both(options);
     suite.both(failures);
@@ -26,8 +26,7 @@ fn sleeper(docker: &ClientHandle, flags: &[&str]) -> String {
 fn output_and_exit_code(client: Client) {
     let docker = shared::client(client);
     let name = sleeper(&docker, &[]);
-    let output =
-        docker.run(["exec", &name, "sh", "-c", "echo out; echo err >&2; exit 5"]).expect("runs");
+    let output = docker.run(["exec", &name, "sh", "-c", "echo out; echo err >&2; exit 5"]).expect("runs");
     output.exits(5);
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
     let output = docker.feed(["exec", "-i", &name, "wc", "-c"], &[b'y'; 200_000]).expect("runs");
@@ -42,8 +41,7 @@ fn options(client: Client) {
     let script = "pwd; id -un; echo $OUTER $INNER";
     let seen = docker.ok(["exec", &name, "sh", "-c", script]);
     assert_eq!(seen, "/var\nroot\n1");
-    let seen =
-        docker.ok(["exec", "-e", "INNER=2", "-w", "/tmp", "-u", "dock", &name, "sh", "-c", script]);
+    let seen = docker.ok(["exec", "-e", "INNER=2", "-w", "/tmp", "-u", "dock", &name, "sh", "-c", script]);
     assert_eq!(seen, "/tmp\ndock\n1 2");
     let caps = |args: &[&str]| {
         let exec = [&["exec"], args, &[&name, "grep", "CapEff", "/proc/self/status"]].concat();
@@ -62,17 +60,10 @@ fn failures(client: Client) {
     output.exits(127);
     assert!(format!("{}{}", output.stdout, output.stderr).contains("no-such-program"), "{output}");
     docker.run(["exec", &name, "/etc/plain"]).expect("runs").exits(126);
-    docker
-        .run(["exec", "-u", "nobody-here", &name, "id"])
-        .expect("runs")
-        .complains("unable to find user nobody-here");
+    docker.run(["exec", "-u", "nobody-here", &name, "id"]).expect("runs").complains("unable to find user nobody-here");
     docker.ok(["stop", "-t", "0", &name]);
     docker.run(["exec", &name, "true"]).expect("runs").exits(1).complains("is not running");
-    docker
-        .run(["exec", "no-such", "true"])
-        .expect("runs")
-        .exits(1)
-        .complains("No such container: no-such");
+    docker.run(["exec", "no-such", "true"]).expect("runs").exits(1).complains("No such container: no-such");
     docker.ok(["rm", "-f", &name]);
 }
 
@@ -98,8 +89,7 @@ fn same_place_as_the_container(client: Client) {
         assert_eq!(container, own, "{kind}");
     }
     // Its limits are the container's: the same control groups.
-    let seen =
-        docker.ok(["exec", &name, "sh", "-c", "cmp /proc/1/cgroup /proc/self/cgroup && echo same"]);
+    let seen = docker.ok(["exec", &name, "sh", "-c", "cmp /proc/1/cgroup /proc/self/cgroup && echo same"]);
     assert_eq!(seen, "same");
     let seen = docker.ok(["exec", &name, "grep", "^Seccomp:", "/proc/self/status"]);
     assert!(seen.ends_with('2'), "{seen}");
@@ -116,9 +106,7 @@ fn on_a_terminal(client: Client) {
     terminal.expect("xterm\r\n").expect("a terminal's type");
     terminal.expect("/dev/pts/").expect("the terminal's name");
     terminal.resize(41, 123).expect("resized");
-    terminal
-        .send("until [ \"$(stty size)\" = '41 123' ]; do sleep 0.05; done; echo re''sized\r")
-        .expect("typed");
+    terminal.send("until [ \"$(stty size)\" = '41 123' ]; do sleep 0.05; done; echo re''sized\r").expect("typed");
     terminal.expect("resized").expect("the new size arrives");
     terminal.send("exit 12\r").expect("typed");
     assert_eq!(terminal.wait().expect("ends"), 12);
@@ -145,13 +133,9 @@ fn many_at_once() {
             let (docker, name) = (&docker, &name);
             scope.spawn(move || {
                 let code = (number * 3).to_string();
-                let output =
-                    docker.run(["exec", name, "sh", "-c", &format!("echo {code}; exit {code}")]);
+                let output = docker.run(["exec", name, "sh", "-c", &format!("echo {code}; exit {code}")]);
                 let output = output.expect("runs");
-                assert_eq!(
-                    (output.stdout.trim(), output.code().to_string()),
-                    (code.as_str(), code.clone())
-                );
+                assert_eq!((output.stdout.trim(), output.code().to_string()), (code.as_str(), code.clone()));
             });
         }
     });

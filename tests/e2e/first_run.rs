@@ -7,7 +7,7 @@ use budu_testkit::{Backend, Client, Engine, Options, World};
 
 use crate::shared;
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.once(hello);
     suite.once(starts_a_daemon_by_itself);
     suite.once(called_as_docker);
@@ -29,7 +29,7 @@ fn hello() {
     // It is an image like any other.
     let stock = engine.client(Client::Docker);
     assert!(stock.ok(["images"]).contains("hello"));
-    assert_eq!(stock.ok(["run", "--rm", "hello"]).is_empty(), false);
+    assert!(!stock.ok(["run", "--rm", "hello"]).is_empty());
     engine.finish().expect("nothing is left");
 }
 
@@ -37,23 +37,17 @@ fn hello() {
 fn starts_a_daemon_by_itself() {
     only_budu(NO_HELLO);
     let dir = tempfile::tempdir().expect("a directory");
-    let bind = |name: &str, target: &str| budu_testkit::Mount::Bind {
-        source: dir.path().join(name),
-        target: target.into(),
-    };
+    let bind =
+        |name: &str, target: &str| budu_testkit::Mount::Bind { source: dir.path().join(name), target: target.into() };
     for name in ["run", "lib", "out"] {
         std::fs::create_dir(dir.path().join(name)).expect("writable");
     }
-    let world =
-        World { mounts: vec![bind("run", "/run"), bind("lib", "/var/lib")], ..World::default() };
+    let world = World { mounts: vec![bind("run", "/run"), bind("lib", "/var/lib")], ..World::default() };
     let cage = budu_testkit::Cage::new(&world).expect("a cage");
     let run = |args: &[&str], log: &str| {
         let mut argv = vec![Backend::budu_binary().display().to_string()];
         argv.extend(args.iter().map(|arg| (*arg).to_owned()));
-        let env = [
-            ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
-            ("HOME".to_owned(), "/root".to_owned()),
-        ];
+        let env = [("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), "/root".to_owned())];
         let log = dir.path().join("out").join(log);
         let pid = cage.spawn(&argv, &env, &log).expect("starts");
         let code = cage.wait_exit(pid, Duration::from_secs(30)).expect("ends");
@@ -136,8 +130,7 @@ fn static_binary() {
     only_budu("this is about our own binary");
     let bytes = std::fs::read(Backend::budu_binary()).expect("it is built");
     let needle = b"/lib64/ld-linux";
-    let dynamic =
-        bytes.windows(needle.len()).any(|window| window == needle) && has_interpreter(&bytes);
+    let dynamic = bytes.windows(needle.len()).any(|window| window == needle) && has_interpreter(&bytes);
     assert!(!dynamic, "the binary asks for a dynamic loader");
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::shared::{self, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(pull_by_tag);
     suite.both(pull_by_digest);
     suite.once(layers_of_either_compression);
@@ -65,12 +65,8 @@ fn pull_by_digest(client: Client) {
         let out = docker.ok(["pull", &by_digest]);
         assert!(out.contains(&format!("Status: Downloaded newer image for {by_digest}")), "{out}");
         assert_eq!(docker.ok(["run", "--rm", &by_digest]), "entry default");
-        let listed =
-            docker.ok(["images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"]);
-        assert_eq!(
-            listed,
-            format!("{repository} <none> {}", by_digest.rsplit_once('@').expect("@").1)
-        );
+        let listed = docker.ok(["images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"]);
+        assert_eq!(listed, format!("{repository} <none> {}", by_digest.rsplit_once('@').expect("@").1));
         let wrong = format!("{repository}@sha256:{}", "0".repeat(64));
         docker.run(["pull", &wrong]).expect("runs").exits(1).complains("manifest unknown");
     });
@@ -114,8 +110,7 @@ fn images_table(client: Client) {
         let docker = engine.client(client);
         docker.ok(["tag", BUSYBOX, "other/name:v2"]);
         let table = docker.ok(["images"]);
-        let lines: Vec<Vec<&str>> =
-            table.lines().map(|line| line.split_whitespace().collect()).collect();
+        let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0], ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]);
         let id = docker.ok(["images", "-q", "--no-trunc", BUSYBOX]);
         let rows: Vec<&[&str]> = lines[1..].iter().map(|line| &line[..3]).collect();
@@ -155,11 +150,7 @@ fn rmi_untags_and_deletes(client: Client) {
         let out = docker.ok(["rmi", BUSYBOX]);
         assert!(out.contains(&format!("Untagged: {BUSYBOX}")), "{out}");
         assert!(out.contains(&format!("Deleted: {id}")), "{out}");
-        docker
-            .run(["rmi", BUSYBOX])
-            .expect("runs")
-            .exits(1)
-            .complains(&format!("No such image: {BUSYBOX}"));
+        docker.run(["rmi", BUSYBOX]).expect("runs").exits(1).complains(&format!("No such image: {BUSYBOX}"));
         assert_eq!(docker.ok(["images", "-q"]), "");
     });
 }
@@ -168,8 +159,7 @@ fn inspect_an_image(client: Client) {
     alone(|engine| {
         engine.pull(CONFIGURED).expect("pulled");
         let docker = engine.client(client);
-        let json: Value =
-            serde_json::from_str(&docker.ok(["inspect", CONFIGURED])).expect("an array");
+        let json: Value = serde_json::from_str(&docker.ok(["inspect", CONFIGURED])).expect("an array");
         let one = &json[0];
         assert_eq!(one["RepoTags"], serde_json::json!([CONFIGURED]));
         assert_eq!(one["Config"]["User"], "dock");
@@ -182,11 +172,7 @@ fn inspect_an_image(client: Client) {
         assert!(one["Size"].as_u64() > Some(100_000), "{one}");
         let id = docker.ok(["inspect", "-f", "{{.Id}}", CONFIGURED]);
         assert_eq!(docker.ok(["inspect", "--type", "image", "-f", "{{.Id}}", &id[7..19]]), id);
-        docker
-            .run(["inspect", "--type", "image", "absent"])
-            .expect("runs")
-            .exits(1)
-            .complains("No such image: absent");
+        docker.run(["inspect", "--type", "image", "absent"]).expect("runs").exits(1).complains("No such image: absent");
     });
 }
 
@@ -227,10 +213,8 @@ fn pull_progress_is_json() {
         }
         let text = String::from_utf8(text).expect("text");
         assert!(text.contains("}\r\n{"), "objects are separated by line ends");
-        let objects: Vec<Value> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("one object a line"))
-            .collect();
+        let objects: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
         let ids: std::collections::BTreeSet<&str> = objects
             .iter()
             .filter(|object| object["status"] == "Pull complete")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::shared::{self, inspect, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(ps_table);
     suite.both(ps_filters_and_formats);
     suite.both(stop_asks_then_kills);
@@ -36,8 +36,7 @@ fn background(docker: &ClientHandle, stem: &str, flags: &[&str], script: &str) -
 }
 
 /// A script that says it is ready and then obeys: ends with 3 on SIGTERM and 4 on SIGUSR1.
-const OBEDIENT: &str =
-    "trap 'exit 3' TERM; trap 'exit 4' USR1; echo ready; while :; do sleep 0.05; done";
+const OBEDIENT: &str = "trap 'exit 3' TERM; trap 'exit 4' USR1; echo ready; while :; do sleep 0.05; done";
 
 fn ready(docker: &ClientHandle, name: &str) {
     let found = budu_testkit::wait::until("a ready container", Duration::from_secs(10), || {
@@ -54,15 +53,11 @@ fn ps_table(client: Client) {
     docker.ok(["wait", &ended]);
     let table = docker.ok(["ps", "-a", "--filter", &format!("name={running}")]);
     let lines: Vec<&str> = table.lines().collect();
-    let head: Vec<&str> =
-        lines[0].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
+    let head: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|word| !word.is_empty()).collect();
     assert_eq!(head, ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
     assert_eq!(lines.len(), 2, "{table}");
     let id = docker.ok(["inspect", "--format", "{{.Id}}", &running]);
-    assert!(
-        lines[1].starts_with(&format!("{}   {BUSYBOX}   \"sh -c 'sleep 1000'\"   ", &id[..12])),
-        "{table}"
-    );
+    assert!(lines[1].starts_with(&format!("{}   {BUSYBOX}   \"sh -c 'sleep 1000'\"   ", &id[..12])), "{table}");
     assert!(lines[1].contains(" ago   Up ") && lines[1].ends_with(&running), "{table}");
     let table = docker.ok(["ps", "-a", "--filter", &format!("name={ended}")]);
     assert!(table.contains("\"sh -c 'exit 3 # a l…\""), "{table}");
@@ -80,16 +75,15 @@ fn ps_filters_and_formats(client: Client) {
     let down = background(&docker, "filter-down", &["--label", &label], "exit 5");
     docker.ok(["wait", &down]);
     let list = |args: &[&str]| {
-        let found =
-            docker.ok([&["ps", "--filter", &filter, "--format", "{{.Names}}"], args].concat());
+        let found = docker.ok([&["ps", "--filter", &filter, "--format", "{{.Names}}"], args].concat());
         let mut names: Vec<String> = found.lines().map(str::to_owned).collect();
         names.sort();
         names
     };
-    assert_eq!(list(&[]), [up.clone()]);
+    assert_eq!(list(&[]), std::slice::from_ref(&up));
     assert_eq!(list(&["-a"]), [down.clone(), up.clone()]);
-    assert_eq!(list(&["--filter", "status=exited"]), [down.clone()]);
-    assert_eq!(list(&["-a", "--filter", "exited=5"]), [down.clone()]);
+    assert_eq!(list(&["--filter", "status=exited"]), std::slice::from_ref(&down));
+    assert_eq!(list(&["-a", "--filter", "exited=5"]), std::slice::from_ref(&down));
     assert_eq!(list(&["-a", "--filter", &format!("ancestor={BUSYBOX}")]).len(), 2);
     let id = docker.ok(["inspect", "-f", "{{.Id}}", &up]);
     assert_eq!(docker.ok(["ps", "-q", "--filter", &filter]), id[..12]);
@@ -100,11 +94,7 @@ fn ps_filters_and_formats(client: Client) {
     assert_eq!(json["State"], "running");
     let table = docker.ok(["ps", "--filter", &filter, "--format", "table {{.ID}}\t{{.State}}"]);
     assert_eq!(table, format!("CONTAINER ID   STATE\n{}   running", &id[..12]));
-    docker
-        .run(["ps", "--filter", "nonsense=1"])
-        .expect("runs")
-        .exits(1)
-        .complains("invalid filter");
+    docker.run(["ps", "--filter", "nonsense=1"]).expect("runs").exits(1).complains("invalid filter");
     docker.ok(["rm", "-f", &up, &down]);
 }
 
@@ -115,8 +105,7 @@ fn stop_asks_then_kills(client: Client) {
     assert_eq!(docker.ok(["stop", &polite]), polite);
     assert_eq!(inspect(&shared::engine(), &polite)["State"]["ExitCode"], 3);
     docker.ok(["stop", &polite]);
-    let stubborn =
-        background(&docker, "stop", &[], "trap '' TERM; echo ready; while :; do sleep 1; done");
+    let stubborn = background(&docker, "stop", &[], "trap '' TERM; echo ready; while :; do sleep 1; done");
     ready(&docker, &stubborn);
     let start = Instant::now();
     docker.ok(["stop", "-t", "1", &stubborn]);
@@ -127,11 +116,7 @@ fn stop_asks_then_kills(client: Client) {
     ready(&docker, &other);
     docker.ok(["stop", &other]);
     assert_eq!(inspect(&shared::engine(), &other)["State"]["ExitCode"], 4);
-    docker
-        .run(["stop", "no-such-container"])
-        .expect("runs")
-        .exits(1)
-        .complains("No such container: no-such-container");
+    docker.run(["stop", "no-such-container"]).expect("runs").exits(1).complains("No such container: no-such-container");
     docker.ok(["rm", &polite, &stubborn, &other]);
 }
 
@@ -146,11 +131,7 @@ fn kill_sends_signals(client: Client) {
     docker.ok(["kill", &two]);
     assert_eq!(docker.ok(["wait", &two]), "137");
     let three = background(&docker, "kill", &[], "sleep 1000");
-    docker
-        .run(["kill", "-s", "NOSUCH", &three])
-        .expect("runs")
-        .exits(1)
-        .complains("nvalid signal: NOSUCH");
+    docker.run(["kill", "-s", "NOSUCH", &three]).expect("runs").exits(1).complains("nvalid signal: NOSUCH");
     docker.ok(["rm", "-f", &one, &two, &three]);
 }
 
@@ -202,11 +183,7 @@ fn rm_refuses_what_runs(client: Client) {
         .complains("cannot remove container")
         .complains("container is running: stop the container before removing or force remove");
     assert_eq!(docker.ok(["rm", "-f", &name]), name);
-    docker
-        .run(["rm", &name])
-        .expect("runs")
-        .exits(1)
-        .complains(&format!("No such container: {name}"));
+    docker.run(["rm", &name]).expect("runs").exits(1).complains(&format!("No such container: {name}"));
     // -f is about the outcome: gone is gone.
     docker.run(["rm", "-f", &name]).expect("runs").exits(0);
 }
@@ -223,9 +200,7 @@ fn inspect_shapes(client: Client) {
     assert_eq!(one["HostConfig"]["NetworkMode"], "bridge");
     assert_eq!(one["State"]["FinishedAt"], "0001-01-01T00:00:00Z");
     assert!(
-        one["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-            .as_str()
-            .is_some_and(|ip| ip.starts_with("10.88.0."))
+        one["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().is_some_and(|ip| ip.starts_with("10.88.0."))
     );
     assert_eq!(one["Mounts"], serde_json::json!([]));
     let format = "{{.State.Running}} {{json .Config.Cmd}} {{index .Config.Env 0}} {{range .Args}}[{{.}}]{{end}}";
@@ -281,19 +256,11 @@ fn events_tell_the_story(client: Client) {
     let name = name("events");
     let filter = format!("container={name}");
     let mut child = docker
-        .spawn([
-            "events",
-            "--filter",
-            &filter,
-            "--format",
-            "{{.Action}} {{index .Actor.Attributes \"name\"}}",
-        ])
+        .spawn(["events", "--filter", &filter, "--format", "{{.Action}} {{index .Actor.Attributes \"name\"}}"])
         .expect("the client starts");
     let out = BufReader::new(child.stdout.take().expect("piped"));
     let (send, events) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        out.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
-    });
+    std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
     // The subscription stands once an event arrives that was caused after it.
     let probe = budu_testkit::wait::until("the first event", Duration::from_secs(10), || {
         docker.ok(["create", "--name", &name, BUSYBOX, "sh", "-c", "exit 2"]);
@@ -325,8 +292,7 @@ fn create_then_start_attached(client: Client) {
     let docker = shared::client(client);
     let id = docker.ok(["create", "-i", BUSYBOX, "cat"]);
     assert_eq!(inspect(&shared::engine(), &id)["State"]["Status"], "created");
-    let listed =
-        docker.ok(["ps", "-a", "--filter", &format!("id={id}"), "--format", "{{.Status}}"]);
+    let listed = docker.ok(["ps", "-a", "--filter", &format!("id={id}"), "--format", "{{.Status}}"]);
     assert_eq!(listed, "Created");
     let output = docker.feed(["start", "-a", "-i", &id], b"through\n").expect("runs");
     assert_eq!(output.ok(), "through");

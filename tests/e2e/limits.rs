@@ -6,7 +6,7 @@ use budu_testkit::suite::Suite;
 
 use crate::shared::{self, inspect, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(memory);
     suite.both(processors);
     suite.both(processes);

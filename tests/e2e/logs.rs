@@ -9,7 +9,7 @@ use budu_testkit::suite::Suite;
 
 use crate::shared::{self, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(streams_and_order);
     suite.both(tail_since_until_timestamps);
     suite.both(follow_until_the_end);
@@ -19,16 +19,7 @@ pub fn tests(suite: &mut Suite) {
 
 fn streams_and_order(client: Client) {
     let (docker, name) = (shared::client(client), name("logs"));
-    docker.ok([
-        "run",
-        "-d",
-        "--name",
-        &name,
-        BUSYBOX,
-        "sh",
-        "-c",
-        "echo a; echo b >&2; echo c; printf d",
-    ]);
+    docker.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "echo a; echo b >&2; echo c; printf d"]);
     docker.ok(["wait", &name]);
     let output = docker.run(["logs", &name]).expect("runs");
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("a\nc\nd", "b\n"));
@@ -37,16 +28,7 @@ fn streams_and_order(client: Client) {
 
 fn tail_since_until_timestamps(client: Client) {
     let (docker, name) = (shared::client(client), name("logs"));
-    docker.ok([
-        "run",
-        "-d",
-        "--name",
-        &name,
-        BUSYBOX,
-        "sh",
-        "-c",
-        "seq 1 50; sleep 1.2; seq 51 60",
-    ]);
+    docker.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "seq 1 50; sleep 1.2; seq 51 60"]);
     docker.ok(["wait", &name]);
     assert_eq!(docker.ok(["logs", "--tail", "3", &name]), "58\n59\n60");
     assert_eq!(docker.ok(["logs", "-n", "0", &name]), "");

@@ -11,7 +11,7 @@ use budu_testkit::{Cage, Client, HOST, NEIGHBOUR, in_network_of, wait};
 
 use crate::shared::{self, inspect, name, port};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(address_and_route);
     suite.both(published_tcp_port);
     suite.both(published_udp_port);
@@ -71,7 +71,8 @@ fn serves(place: &Cage, address: &str, word: &str) {
 
 fn address_and_route(client: Client) {
     let docker = shared::client(client);
-    let script = "ip -o -4 addr show eth0; ip route; ip -o link show eth0; ping -c1 -W2 10.88.0.1 >/dev/null && echo pong";
+    let script =
+        "ip -o -4 addr show eth0; ip route; ip -o link show eth0; ping -c1 -W2 10.88.0.1 >/dev/null && echo pong";
     let seen = docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]);
     assert!(seen.contains("inet 10.88.0.") && seen.contains("/24"), "{seen}");
     assert!(seen.contains("default via 10.88.0.1 dev eth0"), "{seen}");
@@ -99,8 +100,7 @@ fn published_udp_port(client: Client) {
     let name = server(client, "udp", "unused", &["-p", &format!("{port}:53/udp")]);
     // busybox has no UDP server: we are the container's.
     let pid = inspect(&engine, &name)["State"]["Pid"].as_u64().expect("it runs");
-    let socket =
-        in_network_of(pid, || UdpSocket::bind("0.0.0.0:53")).expect("entered").expect("bound");
+    let socket = in_network_of(pid, || UdpSocket::bind("0.0.0.0:53")).expect("entered").expect("bound");
     socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
     let echo = std::thread::spawn(move || -> Result<()> {
         let mut question = [0; 64];
@@ -177,11 +177,7 @@ fn port_in_use(client: Client) {
     docker.ok(["start", &second]);
     docker.ok(["rm", "-f", &second]);
     // A port of a program that is no container.
-    let taken = engine
-        .side()
-        .in_network(|| TcpListener::bind("0.0.0.0:0"))
-        .expect("entered")
-        .expect("bound");
+    let taken = engine.side().in_network(|| TcpListener::bind("0.0.0.0:0")).expect("entered").expect("bound");
     let number = taken.local_addr().expect("bound").port();
     docker
         .run(["run", "--rm", "-p", &format!("{number}:80"), BUSYBOX, "true"])
@@ -203,11 +199,7 @@ fn ports_are_free_after_removal() {
 
 fn masquerade() {
     let engine = shared::engine();
-    let listener = engine
-        .lan()
-        .in_network(|| TcpListener::bind("0.0.0.0:7777"))
-        .expect("entered")
-        .expect("bound");
+    let listener = engine.lan().in_network(|| TcpListener::bind("0.0.0.0:7777")).expect("entered").expect("bound");
     let peer = std::thread::spawn(move || listener.accept().map(|(_, from)| from.ip().to_string()));
     let script = format!("nc -w 3 {NEIGHBOUR} 7777 < /dev/null");
     engine.client(Client::Docker).ok(["run", "--rm", BUSYBOX, "sh", "-c", &script]);
@@ -233,11 +225,7 @@ fn published_port_from_another_container() {
     let docker = engine.client(Client::Docker);
     for address in ["10.88.0.1", HOST] {
         let ask = ask(address, port);
-        assert_eq!(
-            docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", &ask]),
-            "hello-hairpin",
-            "{address}"
-        );
+        assert_eq!(docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", &ask]), "hello-hairpin", "{address}");
         // From the container itself as well.
         assert_eq!(docker.ok(["exec", &name, "sh", "-c", &ask]), "hello-hairpin", "{address}");
     }
@@ -246,18 +234,8 @@ fn published_port_from_another_container() {
 
 fn names_files(client: Client) {
     let docker = shared::client(client);
-    let flags = [
-        "run",
-        "--rm",
-        "--dns",
-        "192.0.2.53",
-        "--dns-search",
-        "example.test",
-        "--dns-option",
-        "ndots:2",
-    ];
-    let args =
-        [&flags[..], &["--add-host", "other:192.0.2.7", "--hostname", "me", BUSYBOX]].concat();
+    let flags = ["run", "--rm", "--dns", "192.0.2.53", "--dns-search", "example.test", "--dns-option", "ndots:2"];
+    let args = [&flags[..], &["--add-host", "other:192.0.2.7", "--hostname", "me", BUSYBOX]].concat();
     let resolv = docker.ok([&args[..], &["cat", "/etc/resolv.conf"]].concat());
     for line in ["nameserver 192.0.2.53", "search example.test", "options ndots:2"] {
         assert!(resolv.lines().any(|have| have == line), "{line} is not in {resolv}");
@@ -265,10 +243,7 @@ fn names_files(client: Client) {
     let hosts = docker.ok([&args[..], &["cat", "/etc/hosts"]].concat());
     assert!(hosts.contains("127.0.0.1\tlocalhost"), "{hosts}");
     assert!(hosts.contains("192.0.2.7\tother"), "{hosts}");
-    assert!(
-        hosts.lines().any(|line| line.starts_with("10.88.0.") && line.ends_with("\tme")),
-        "{hosts}"
-    );
+    assert!(hosts.lines().any(|line| line.starts_with("10.88.0.") && line.ends_with("\tme")), "{hosts}");
     // They can be written by the container and are its own.
     let script = "echo 192.0.2.8 added >> /etc/hosts && grep -c added /etc/hosts";
     assert_eq!(docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]), "1");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::shared::inspect;
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.once(containers_survive);
     suite.once(exit_codes_from_the_time_between);
     suite.once(terminal_and_input_survive);
@@ -35,18 +35,11 @@ fn containers_survive() {
     let script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done";
     docker.ok(["run", "-d", "--name", "talker", BUSYBOX, "sh", "-c", script]);
     let publish = ["run", "-d", "--name", "server", "-p", "20999:80", "--label", "a=b"];
-    docker.ok([
-        &publish[..],
-        &[BUSYBOX, "sh", "-c", "echo up > /index.html; exec httpd -f -p 80 -h /"],
-    ]
-    .concat());
+    docker.ok([&publish[..], &[BUSYBOX, "sh", "-c", "echo up > /index.html; exec httpd -f -p 80 -h /"]].concat());
     let before = [inspect(&engine, "talker"), inspect(&engine, "server")];
     crash(&engine);
     let pid = before[0]["State"]["Pid"].as_u64().expect("it runs");
-    assert!(
-        std::path::Path::new(&format!("/proc/{pid}")).exists(),
-        "the container died with the daemon"
-    );
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "the container died with the daemon");
     std::thread::sleep(Duration::from_millis(300));
     engine.start_daemon().expect("starts again");
     for (name, before) in ["talker", "server"].iter().zip(&before) {
@@ -58,8 +51,7 @@ fn containers_survive() {
         assert_eq!(after["State"]["Status"], "running");
         assert_eq!(after["State"]["StartedAt"], before["State"]["StartedAt"]);
         assert_eq!(after["NetworkSettings"]["Ports"], before["NetworkSettings"]["Ports"]);
-        let ip =
-            |state: &Value| state["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
+        let ip = |state: &Value| state["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].clone();
         assert_eq!(ip(&after), ip(before));
     }
     assert_eq!(docker.ok(["ps", "-q"]).lines().count(), 2);
@@ -87,19 +79,9 @@ fn exit_codes_from_the_time_between() {
     only_budu("dockerd forgets them and says 255");
     let engine = start();
     let docker = engine.client(Client::Docker);
-    let script =
-        |code: u8| format!("while [ ! -e /go ]; do sleep 0.02; done; echo bye; exit {code}");
+    let script = |code: u8| format!("while [ ! -e /go ]; do sleep 0.02; done; echo bye; exit {code}");
     for code in [0, 7, 77] {
-        docker.ok([
-            "run",
-            "-d",
-            "--name",
-            &format!("code-{code}"),
-            BUSYBOX,
-            "sh",
-            "-c",
-            &script(code),
-        ]);
+        docker.ok(["run", "-d", "--name", &format!("code-{code}"), BUSYBOX, "sh", "-c", &script(code)]);
     }
     docker.ok(["run", "-d", "--rm", "--name", "gone", BUSYBOX, "sh", "-c", &script(1)]);
     docker.ok(["run", "-d", "--name", "shot", BUSYBOX, "sleep", "1000"]);
@@ -114,20 +96,14 @@ fn exit_codes_from_the_time_between() {
     rustix::process::kill_process(pid, Signal::KILL).expect("sent");
     for pid in pids {
         let path = format!("/proc/{pid}/ns/pid");
-        wait::until("a container's end", Duration::from_secs(10), || {
-            std::fs::read_link(&path).is_err().then_some(())
-        })
-        .expect("ends without a daemon");
+        wait::until("a container's end", Duration::from_secs(10), || std::fs::read_link(&path).is_err().then_some(()))
+            .expect("ends without a daemon");
     }
     engine.start_daemon().expect("starts again");
     for (name, code) in [("code-0", 0), ("code-7", 7), ("code-77", 77), ("shot", 137)] {
         assert_eq!(docker.ok(["wait", name]), code.to_string(), "{name}");
         let state = &inspect(&engine, name)["State"];
-        assert_eq!(
-            (&state["Status"], &state["ExitCode"]),
-            (&json!("exited"), &json!(code)),
-            "{name}"
-        );
+        assert_eq!((&state["Status"], &state["ExitCode"]), (&json!("exited"), &json!(code)), "{name}");
     }
     assert_eq!(docker.ok(["logs", "code-7"]), "bye");
     let gone = wait::until("the --rm container's removal", Duration::from_secs(10), || {
@@ -142,17 +118,7 @@ fn terminal_and_input_survive() {
     let engine = start();
     let docker = engine.client(Client::Docker);
     docker.ok(["run", "-d", "-it", "--name", "shell", BUSYBOX, "sh"]);
-    docker.ok([
-        "run",
-        "-d",
-        "-i",
-        "--name",
-        "reader",
-        BUSYBOX,
-        "sh",
-        "-c",
-        "read line; echo got $line; exit 5",
-    ]);
+    docker.ok(["run", "-d", "-i", "--name", "reader", BUSYBOX, "sh", "-c", "read line; echo got $line; exit 5"]);
     crash(&engine);
     engine.start_daemon().expect("starts again");
     let mut terminal = docker.terminal(["attach", "shell"]).expect("starts");
@@ -174,15 +140,7 @@ fn killed_again_and_again() {
         // Killed in the middle of work, wherever that is.
         let mut busy: Vec<_> = (0..3)
             .map(|number| {
-                docker.spawn([
-                    "run",
-                    "-d",
-                    "--name",
-                    &format!("busy-{round}-{number}"),
-                    BUSYBOX,
-                    "sleep",
-                    "1000",
-                ])
+                docker.spawn(["run", "-d", "--name", &format!("busy-{round}-{number}"), BUSYBOX, "sleep", "1000"])
             })
             .collect();
         std::thread::sleep(Duration::from_millis(40 * (round + 1)));
@@ -212,11 +170,7 @@ fn orderly_stop() {
     let pid = inspect(&engine, "kept")["State"]["Pid"].clone();
     assert_eq!(engine.stop_daemon(Signal::TERM).expect("ends"), 0);
     engine.start_daemon().expect("starts again");
-    assert_eq!(
-        inspect(&engine, "kept")["State"]["Pid"],
-        pid,
-        "an upgrade must not touch containers"
-    );
+    assert_eq!(inspect(&engine, "kept")["State"]["Pid"], pid, "an upgrade must not touch containers");
     engine.finish().expect("nothing is left");
 }
 
@@ -232,10 +186,8 @@ fn what_nobody_owns_is_reclaimed() {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
-    wait::until("an empty machine", Duration::from_secs(10), || {
-        engine.cage().processes().is_empty().then_some(())
-    })
-    .expect("all killed");
+    wait::until("an empty machine", Duration::from_secs(10), || engine.cage().processes().is_empty().then_some(()))
+        .expect("all killed");
     engine.start_daemon().expect("starts again");
     let state = inspect(&engine, "killed")["State"].clone();
     assert_eq!(state["Status"], "exited", "{state}");

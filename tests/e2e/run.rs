@@ -6,7 +6,7 @@ use budu_testkit::{Client, Output};
 
 use crate::shared::{self, inspect, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.both(streams_are_kept_apart);
     suite.both(standard_input_reaches_the_container);
     suite.both(exit_codes);
@@ -60,14 +60,8 @@ fn exit_codes(client: Client) {
         .exits(127)
         .complains("no-such-program")
         .complains("executable file not found in $PATH");
-    run(client, &[BUSYBOX, "/bin/absent"])
-        .exits(127)
-        .complains("/bin/absent")
-        .complains("no such file or directory");
-    run(client, &[BUSYBOX, "/etc/plain"])
-        .exits(126)
-        .complains("/etc/plain")
-        .complains("permission denied");
+    run(client, &[BUSYBOX, "/bin/absent"]).exits(127).complains("/bin/absent").complains("no such file or directory");
+    run(client, &[BUSYBOX, "/etc/plain"]).exits(126).complains("/etc/plain").complains("permission denied");
     run(client, &[BUSYBOX, "/etc"]).exits(126);
     run(client, &["--no-such-flag", BUSYBOX]).exits(125).complains("unknown flag: --no-such-flag");
 }
@@ -96,9 +90,7 @@ fn environment(client: Client) {
     let args = [&flags[..], &["--env-file", &file, BUSYBOX, "env"]].concat();
     let seen = docker.ok(args);
     let lines: Vec<&str> = seen.lines().collect();
-    for expected in
-        ["A=1", "EMPTY=", "FROM_CLIENT=passed", "IN_FILE=some value", "QUOTED=\"q\"", "HOME=/root"]
-    {
+    for expected in ["A=1", "EMPTY=", "FROM_CLIENT=passed", "IN_FILE=some value", "QUOTED=\"q\"", "HOME=/root"] {
         assert!(lines.contains(&expected), "{expected} is not in {seen}");
     }
     assert!(!seen.contains("ABSENT"), "{seen}");
@@ -158,10 +150,7 @@ fn bind_mounts(client: Client) {
     std::fs::create_dir(&dir).expect("the engine's directory is writable");
     std::fs::write(dir.join("given"), "from the host\n").expect("writable");
     let writable = format!("{}:/mnt/data", dir.display());
-    assert_eq!(
-        shell(client, &["-v", &writable], "cat /mnt/data/given; echo back > /mnt/data/result"),
-        "from the host"
-    );
+    assert_eq!(shell(client, &["-v", &writable], "cat /mnt/data/given; echo back > /mnt/data/result"), "from the host");
     assert_eq!(std::fs::read_to_string(dir.join("result")).expect("written inside"), "back\n");
     let read_only = format!("{}:/mnt/data:ro", dir.display());
     let output = run(client, &["-v", &read_only, BUSYBOX, "touch", "/mnt/data/new"]);
@@ -173,9 +162,7 @@ fn bind_mounts(client: Client) {
     assert_eq!(shell(client, &["-v", &missing], "ls /mnt | wc -l"), "0");
     assert!(dir.join("made/here").is_dir());
     let refused = format!("type=bind,source={}/absent,target=/mnt", dir.display());
-    run(client, &["--mount", &refused, BUSYBOX, "true"])
-        .exits(125)
-        .complains("bind source path does not exist");
+    run(client, &["--mount", &refused, BUSYBOX, "true"]).exits(125).complains("bind source path does not exist");
 }
 
 fn tmpfs_and_read_only_root(client: Client) {
@@ -209,19 +196,7 @@ fn removed_at_the_end(client: Client) {
 
 fn labels_and_restart_policy_are_stored(client: Client) {
     let (docker, name) = (shared::client(client), name("stored"));
-    docker.ok([
-        "run",
-        "-d",
-        "--name",
-        &name,
-        "--label",
-        "a=b",
-        "-l",
-        "flag",
-        "--restart",
-        "on-failure:3",
-        CONFIGURED,
-    ]);
+    docker.ok(["run", "-d", "--name", &name, "--label", "a=b", "-l", "flag", "--restart", "on-failure:3", CONFIGURED]);
     let state = inspect(&shared::engine(), &name);
     let labels = serde_json::json!({"a": "b", "flag": "", "from": "image"});
     assert_eq!(state["Config"]["Labels"], labels);

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::shared::{self, name};
 
-pub fn tests(suite: &mut Suite) {
+pub(crate) fn tests(suite: &mut Suite) {
     suite.once(hostile_layers_stay_inside);
     suite.once(links_in_the_image_do_not_lead_out);
     suite.once(mount_targets_stay_inside);
@@ -70,9 +70,7 @@ fn links_in_the_image_do_not_lead_out() {
     let flags = ["run", "--rm", "-w", "/work/inner", "--tmpfs", "/scratch", "-v", &volume];
     let script = "echo x > /volume/x; echo x > /scratch/x; echo x >> /etc/hosts; true";
     // Whether such an image runs is the engine's choice; where the links lead is not.
-    let _ = shared::client(Client::Docker)
-        .run([&flags[..], &[LINKED, "sh", "-c", script]].concat())
-        .expect("runs");
+    let _ = shared::client(Client::Docker).run([&flags[..], &[LINKED, "sh", "-c", script]].concat()).expect("runs");
     for name in names {
         assert_eq!(std::fs::read_to_string(trap.join(name)).expect("there"), "untouched", "{name}");
     }
@@ -89,26 +87,14 @@ fn mount_targets_stay_inside() {
     let source = engine.path("mount-source");
     std::fs::create_dir_all(&source).expect("writable");
     let flag = format!("{}:/../../../../mnt/target", source.display());
-    let seen = docker.ok([
-        "run",
-        "--rm",
-        "-v",
-        &flag,
-        BUSYBOX,
-        "sh",
-        "-c",
-        "grep -c ' /mnt/target ' /proc/mounts",
-    ]);
+    let seen = docker.ok(["run", "--rm", "-v", &flag, BUSYBOX, "sh", "-c", "grep -c ' /mnt/target ' /proc/mounts"]);
     assert_eq!(seen, "1");
     docker
         .run(["run", "--rm", "-v", &format!("{}:/", source.display()), BUSYBOX, "true"])
         .expect("runs")
         .exits(125)
         .complains("destination can't be '/'");
-    docker
-        .run(["run", "--rm", "-v", "relative/../path:/x", BUSYBOX, "true"])
-        .expect("runs")
-        .exits(125);
+    docker.run(["run", "--rm", "-v", "relative/../path:/x", BUSYBOX, "true"]).expect("runs").exits(125);
 }
 
 /// The attack on `/proc/self/exe` of the program that enters a container.
@@ -136,10 +122,9 @@ fn no_descriptor_of_the_engine_leaks() {
     let name = name("descriptors");
     let script = "ls /proc/self/fd | wc -l; for f in /proc/self/fd/*; do readlink $f; done | grep -v -e pipe: -e /proc -e null -e socket: | wc -l";
     docker.ok(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]);
-    for seen in [
-        docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]),
-        docker.ok(["exec", &name, "sh", "-c", script]),
-    ] {
+    for seen in
+        [docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]), docker.ok(["exec", &name, "sh", "-c", script])]
+    {
         let lines: Vec<&str> = seen.lines().collect();
         // Three standard streams, and the directory that is being listed.
         assert_eq!(lines, ["4", "0"], "{seen}");

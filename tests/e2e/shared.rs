@@ -11,7 +11,7 @@ type Started = Result<Arc<Engine>, String>;
 static ENGINES: Mutex<BTreeMap<&str, Arc<Mutex<Option<Started>>>>> = Mutex::new(BTreeMap::new());
 
 /// The engine called `name`, started with `options` by whoever asks first.
-pub fn engine_for(name: &'static str, options: impl FnOnce() -> Options) -> Arc<Engine> {
+pub(crate) fn engine_for(name: &'static str, options: impl FnOnce() -> Options) -> Arc<Engine> {
     let slot = {
         let mut engines = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(engines.entry(name).or_default())
@@ -25,44 +25,41 @@ pub fn engine_for(name: &'static str, options: impl FnOnce() -> Options) -> Arc<
 }
 
 /// The engine for most tests, with busybox and the configured image. Tests name their containers with [`name`].
-pub fn engine() -> Arc<Engine> {
-    engine_for("most", || Options {
-        images: vec![images::BUSYBOX, images::CONFIGURED],
-        ..Options::default()
-    })
+pub(crate) fn engine() -> Arc<Engine> {
+    engine_for("most", || Options { images: vec![images::BUSYBOX, images::CONFIGURED], ..Options::default() })
 }
 
 /// A command line client of the engine for most tests.
-pub fn client(client: Client) -> ClientHandle {
+pub(crate) fn client(client: Client) -> ClientHandle {
     engine().client(client)
 }
 
 /// A container name that no other test uses.
-pub fn name(stem: &str) -> String {
+pub(crate) fn name(stem: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{stem}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A host port that no other test uses, in the range that the census looks for.
-pub fn port() -> u16 {
+pub(crate) fn port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(20_000);
     u16::try_from(NEXT.fetch_add(1, Ordering::Relaxed)).expect("fewer than 10000 tests use ports")
 }
 
 /// The time `seconds` from now, as a number that `--until` takes.
-pub fn in_seconds(seconds: u64) -> String {
+pub(crate) fn in_seconds(seconds: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     (now.expect("a clock after 1970").as_secs() + seconds).to_string()
 }
 
 /// What `inspect` says of a container.
-pub fn inspect(engine: &Engine, container: &str) -> Value {
+pub(crate) fn inspect(engine: &Engine, container: &str) -> Value {
     let answer = engine.http("GET", &format!("/containers/{container}/json"), None);
     answer.expect("the daemon answers").expect(200).json()
 }
 
 /// Ends all shared engines and fails when one leaves something behind.
-pub fn finish() {
+pub(crate) fn finish() {
     let engines = std::mem::take(&mut *ENGINES.lock().unwrap_or_else(PoisonError::into_inner));
     let mut complaints = String::new();
     for (name, slot) in engines {
