@@ -25,6 +25,8 @@ mod listen;
 mod route;
 mod routes;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod version;
 
 use std::ffi::OsString;

@@ -23,6 +23,8 @@ use crate::{App, Shared, host, listen, serve};
 
 /// Threads that carry requests.
 const WORKERS: usize = 2;
+/// Threads, at most, for what blocks: disks, mostly.
+const BLOCKING: usize = 16;
 /// Stack of a thread, bytes: futures live on the heap.
 const STACK: usize = 512 << 10;
 
@@ -74,6 +76,7 @@ fn run(config: Config, hello: &'static [u8]) -> Result<(), Fatal> {
     let launcher = Launcher::spawn().map_err(|e| Fatal(format!("cannot start the launcher: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
         .thread_stack_size(STACK)
         .thread_name("budu")
         .enable_all()

@@ -99,7 +99,8 @@ impl Engine {
     /// Makes the directories and an engine without containers;
     /// [`Engine::restore`] brings back those of an earlier life.
     pub fn open(options: Options, parts: Parts) -> Result<Engine, Error> {
-        for dir in [options.data_root.join("containers"), options.exec_root.join("containers")] {
+        let (data, exec) = (&options.data_root, &options.exec_root);
+        for dir in [data.join("containers"), data.join("trash"), exec.join("containers")] {
             private_dir(&dir)?;
         }
         let shared =
@@ -227,6 +228,11 @@ impl Engine {
     /// Directory of a container's records and logs.
     pub(crate) fn data_dir(&self, id: &Id) -> PathBuf {
         self.0.options.data_root.join("containers").join(id.as_str())
+    }
+
+    /// Where removed containers' files wait for their deletion.
+    pub(crate) fn trash(&self) -> PathBuf {
+        self.0.options.data_root.join("trash")
     }
 
     /// Directory of a running container's sockets and files.

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Response, StatusCode};
+use hyper::{Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -101,7 +101,10 @@ impl Call {
                 _ => None,
             }
         });
-        typed(StatusCode::OK, "application/vnd.docker.raw-stream", Body::stream(pieces))
+        let mut response = typed(StatusCode::OK, "application/vnd.docker.raw-stream", Body::stream(pieces));
+        // Such clients read bytes, not chunks: only HTTP/1.0 has a body that just ends with the connection.
+        *response.version_mut() = Version::HTTP_10;
+        response
     }
 }
 

@@ -1,6 +1,6 @@
 //! Exec instances.
 
-use budu_engine::{Error, ExecStarted};
+use budu_engine::ExecStarted;
 use budu_runtime::protocol;
 use budu_spec::docker::{ApiVersion, ExecCreate, ExecStart, IdAnswer};
 use hyper::StatusCode;
@@ -20,28 +20,30 @@ pub(crate) async fn create(mut call: Call) -> Reply {
 pub(crate) async fn start(mut call: Call) -> Reply {
     let wish: ExecStart = call.json().await?;
     let engine = call.app.engine.clone();
-    let tty = engine.exec_tty(&call.name)?;
+    let tty = engine.exec_startable(&call.name)?;
     let console = wish.console_size.filter(|_| call.version >= ApiVersion::new(42));
-    let started = engine.exec_start(&call.name, wish.detach, console).await;
-    let kind = content_type(tty, call.version);
-    match started {
-        Ok(ExecStarted::Detached) => Ok(hyper::Response::new(Body::empty())),
-        Ok(ExecStarted::Attached(session)) => call.hijack(kind, |channel| async move {
-            session.run(channel.reader, channel.writer).await;
-        }),
-        // Docker reports what fails from here on in the stream.
-        Err(error @ (Error::Command { .. } | Error::Runtime { .. })) if !wish.detach => {
-            let text = format!("{error}\r\n");
-            call.hijack(kind, move |mut channel| async move {
+    if wish.detach {
+        engine.exec_start(&call.name, true, console).await?;
+        return Ok(hyper::Response::new(Body::empty()));
+    }
+    // The connection is handed over first: clients that read the answer's head
+    // through a buffer would lose what the program says in the same moment.
+    let (kind, id) = (content_type(tty, call.version), call.name.clone());
+    call.hijack(kind, move |mut channel| async move {
+        match engine.exec_start(&id, false, console).await {
+            Ok(ExecStarted::Attached(session)) => session.run(channel.reader, channel.writer).await,
+            Ok(ExecStarted::Detached) => {}
+            // From here on failures can only be told in the stream.
+            Err(error) => {
+                let text = format!("{error}\r\n");
                 if !tty {
                     let _ = channel.writer.write_all(&protocol::header(protocol::STDOUT, text.len())).await;
                 }
                 let _ = channel.writer.write_all(text.as_bytes()).await;
                 let _ = channel.writer.shutdown().await;
-            })
+            }
         }
-        Err(error) => Err(error.into()),
-    }
+    })
 }
 
 /// `POST /exec/{id}/resize`.

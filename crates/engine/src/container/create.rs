@@ -7,7 +7,7 @@ use budu_image::Image;
 use budu_spec::docker::{ApiVersion, ContainerCreate, ContainerCreated};
 use budu_spec::{Id, names};
 
-use super::record::{RECORD_FILE, Record, STATE_FILE, State, save};
+use super::record::{RECORD_FILE, Record, State, save};
 use super::{Container, merge, mounts, validate};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
@@ -37,9 +37,8 @@ impl Engine {
         let record = plan(wish, &image, &id, &name)?;
         self.images().prepare(id.as_str(), &image.id)?;
         let dir = self.data_dir(&id);
-        let saved = private_dir(&dir)
-            .and_then(|()| save(&dir, STATE_FILE, &State::default(), false))
-            .and_then(|()| save(&dir, RECORD_FILE, &record, record.durable()));
+        // No state yet: a missing one reads as "created".
+        let saved = private_dir(&dir).and_then(|()| save(&dir, RECORD_FILE, &record, record.durable()));
         if let Err(error) = saved {
             let _ = fs::remove_dir_all(&dir);
             let _ = self.images().release(id.as_str());

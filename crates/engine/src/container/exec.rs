@@ -146,9 +146,16 @@ impl Engine {
         Ok(id)
     }
 
-    /// Whether an exec instance has a terminal.
-    pub fn exec_tty(&self, id: &str) -> Result<bool, Error> {
-        Ok(self.0.execs.find(id)?.wish.tty)
+    /// Tells whether an exec instance may be started, and whether it has a terminal.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchExec`]; [`Error::Conflict`] when it was started before
+    /// or its container does not run.
+    pub fn exec_startable(&self, id: &str) -> Result<bool, Error> {
+        let exec = self.0.execs.find(id)?;
+        exec.container.require_running("exec")?;
+        exec.state().require_fresh(id)?;
+        Ok(exec.wish.tty)
     }
 
     /// Starts an exec instance. `size` is rows and columns of the terminal.
@@ -161,11 +168,8 @@ impl Engine {
         exec.container.require_running("exec")?;
         {
             let mut state = exec.state();
-            match (state.running, state.started) {
-                (true, _) => return Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
-                (false, true) => return Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
-                (false, false) => state.started = true,
-            }
+            state.require_fresh(id)?;
+            state.started = true;
             state.running = true;
         }
         self.tell_exec(&exec, &format!("exec_start: {}", exec.command()), &[]);

@@ -1,7 +1,6 @@
 //! Watching a running container, and what happens when it ends.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::Arc;
 
 use budu_runtime::protocol::{self, Event, ExitRecord, Failure};
@@ -112,13 +111,14 @@ impl Engine {
         if record.host_config.auto_remove {
             return self.remove_now(container);
         }
-        let _ = fs::remove_dir_all(self.run_dir(&container.id));
         let wait = restart::decide(&record.host_config.restart_policy, &mut container.state(), ran);
-        self.save_state(container, true)?;
+        // On disk before anybody is told; synced after, since that takes long.
+        self.save_state(container, false)?;
         match wait {
             Some(wait) => self.restart_later(container, wait),
             None => container.ended(),
         }
+        self.sync_state_later(container);
         Ok(())
     }
 

@@ -22,8 +22,8 @@ impl Engine {
         let container = self.find(name)?;
         let (record, state) = (container.record(), container.state().clone());
         let (size_rw, size_root_fs) = if size { self.sizes(&container)? } else { (None, None) };
-        let data_dir = self.data_dir(&container.id);
-        let file = |name: &str| data_dir.join(name).to_string_lossy().into_owned();
+        let run_dir = self.run_dir(&container.id);
+        let file = |name: &str| run_dir.join(name).to_string_lossy().into_owned();
         let logged = record.host_config.log_config.kind == "json-file";
         Ok(ContainerInspect {
             id: container.id.to_string(),

@@ -1,8 +1,8 @@
 //! What is remembered about a container, and how it survives.
 //!
 //! `record.json` is what was asked for: written once at create, again when the
-//! container is renamed or updated. `state.json` is what became of it: written
-//! at every start and end. Both are replaced by rename, so that killing the
+//! container is renamed. `state.json` is what became of it: written at every
+//! start and end. Both are replaced by rename, so that killing the
 //! daemon never leaves half a file. Only what must survive a power cut is
 //! synced; a container with `AutoRemove` never is. A state that was lost in a
 //! power cut reads as "not running", which after a power cut is true.
@@ -164,6 +164,19 @@ impl crate::Engine {
         let state = container.state().clone();
         let durable = durable && container.record().durable();
         save(&self.data_dir(&container.id), STATE_FILE, &state, durable)
+    }
+
+    /// Makes a state that was written survive a power cut, in the background.
+    pub(crate) fn sync_state_later(&self, container: &super::Container) {
+        if !container.record().durable() {
+            return;
+        }
+        let dir = self.data_dir(&container.id);
+        tokio::task::spawn_blocking(move || {
+            // A container that was removed meanwhile has nothing to keep.
+            let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+            let _ = sync(&dir.join(STATE_FILE)).and_then(|()| sync(&dir));
+        });
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 use budu_spec::Filters;
 use budu_spec::units::parse_time;
 
-use super::record::{RECORD_FILE, Status};
+use super::record::Status;
 use super::{Container, kill};
 use crate::{Engine, Error};
 
@@ -92,6 +93,8 @@ impl Engine {
             return result;
         }
         self.forget(container);
+        // Whoever attached to a container that never ran waits for nothing.
+        container.take_waiting().clear();
         let code = i64::from(container.state().exit_code);
         container.progress.send_modify(|p| {
             p.running = false;
@@ -103,22 +106,32 @@ impl Engine {
         Ok(())
     }
 
-    /// The record goes first: without it a restarted daemon finishes the rest.
+    /// Takes everything away that makes it a container, in one rename. Deleting
+    /// the files, which takes a disk its time, goes on in the background; what
+    /// a crash leaves of it the next start of the daemon removes.
     fn erase(&self, container: &Container) -> Result<(), Error> {
-        let data = self.data_dir(&container.id);
-        let record = data.join(RECORD_FILE);
-        gone(fs::remove_file(&record)).map_err(Error::io("remove", &record))?;
-        gone(fs::remove_dir_all(&data)).map_err(Error::io("remove", &data))?;
-        let run = self.run_dir(&container.id);
-        gone(fs::remove_dir_all(&run)).map_err(Error::io("remove", &run))?;
+        let (data, trash) = (self.data_dir(&container.id), self.trash().join(container.id.as_str()));
+        gone(fs::rename(&data, &trash)).map_err(Error::io("remove", &data))?;
         self.images().release(container.id.as_str())?;
         self.0.execs.forget_container(container.id.as_str());
+        discard(vec![trash, self.run_dir(&container.id)]);
         Ok(())
     }
 }
 
+/// Deletes directories that nobody looks for any more, in the background.
+pub(super) fn discard(dirs: Vec<PathBuf>) {
+    tokio::task::spawn_blocking(move || {
+        for dir in dirs {
+            if let Err(error) = gone(fs::remove_dir_all(&dir)) {
+                tracing::warn!(dir = %dir.display(), %error, "could not delete");
+            }
+        }
+    });
+}
+
 /// What is not there is as good as removed.
-pub(super) fn gone(result: io::Result<()>) -> io::Result<()> {
+fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -80,7 +80,9 @@ fn memory(resources: &mut Resources, warnings: &mut Vec<String>) -> Result<(), E
 
 fn cpu(resources: &Resources) -> Result<(), Error> {
     let bad = |message: String| Err(Error::invalid(message));
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get()) as i64;
+    // Counted once: the standard library reads a dozen files for it.
+    static CPUS: std::sync::OnceLock<i64> = std::sync::OnceLock::new();
+    let cpus = *CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()) as i64);
     if resources.nano_cpus > 0 && resources.cpu_period != 0 {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set".to_owned());
     }

@@ -9,6 +9,7 @@ use budu_runtime::protocol::{Event, Request};
 use budu_spec::Id;
 use tokio::net::UnixStream;
 
+use super::remove::discard;
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
 use super::shim::{self, Control, Frames};
 use super::{Container, exit, restart};
@@ -130,6 +131,9 @@ impl Engine {
 
     /// Removes writable layers and run directories of no container.
     fn sweep(&self) -> Result<(), Error> {
+        let trash = self.trash();
+        let left = fs::read_dir(&trash).map_err(Error::io("list", &trash))?.flatten().map(|entry| entry.path());
+        discard(left.collect());
         let known: HashSet<String> = self.all().into_iter().map(|c| c.id.to_string()).collect();
         for (owner, _) in self.images().leases()? {
             if owner.parse::<Id>().is_ok() && !known.contains(&owner) {

@@ -129,13 +129,11 @@ impl Engine {
     fn plan(&self, record: &Record, endpoint: &Endpoint) -> Result<Plan, Error> {
         let run_dir = self.run_dir(&record.id);
         let host = &record.host_config;
-        // Not in the run directory: the root file system is mounted over that.
-        let data_dir = self.data_dir(&record.id);
-        names_files::write(record, endpoint, self.options(), &data_dir)?;
+        names_files::write(record, endpoint, self.options(), &run_dir)?;
         for wish in mounts::wishes(host)? {
             wish.make_source()?;
         }
-        let spec = spec::build(record, &data_dir, &self.0.options.cgroup_parent)?;
+        let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent)?;
         let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
         let size = host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
         let extras = Extras {
