@@ -26,15 +26,35 @@ pub(crate) struct Problem {
 
 /// Long flags without argument: dockerd takes `--flag` and `--flag=false`.
 const SWITCHES: &[&str] = &[
-    "debug", "experimental", "icc", "init", "ip-forward", "ip-masq", "ip6tables", "iptables", "ipv6", "live-restore",
-    "raw-logs", "selinux-enabled", "userland-proxy", "tls", "tlsverify",
+    "debug",
+    "experimental",
+    "icc",
+    "init",
+    "ip-forward",
+    "ip-masq",
+    "ip6tables",
+    "iptables",
+    "ipv6",
+    "live-restore",
+    "raw-logs",
+    "selinux-enabled",
+    "userland-proxy",
+    "tls",
+    "tlsverify",
 ];
 
 /// Flags whose key in the file is the plural.
 const PLURALS: &[(&str, &str)] = &[
-    ("host", "hosts"), ("insecure-registry", "insecure-registries"), ("registry-mirror", "registry-mirrors"),
-    ("label", "labels"), ("dns-opt", "dns-opts"), ("storage-opt", "storage-opts"), ("log-opt", "log-opts"),
-    ("exec-opt", "exec-opts"), ("add-runtime", "runtimes"), ("feature", "features"),
+    ("host", "hosts"),
+    ("insecure-registry", "insecure-registries"),
+    ("registry-mirror", "registry-mirrors"),
+    ("label", "labels"),
+    ("dns-opt", "dns-opts"),
+    ("storage-opt", "storage-opts"),
+    ("log-opt", "log-opts"),
+    ("exec-opt", "exec-opts"),
+    ("add-runtime", "runtimes"),
+    ("feature", "features"),
 ];
 
 const HELP: &str = "Usage:  budu daemon [OPTIONS]
@@ -61,7 +81,7 @@ Options:
       --default-shm-size bytes   Size of /dev/shm in containers (default 64MiB)
       --init                     Run an init in every container
       --label list               Label of this daemon
-      --live-restore             Leave containers running when the daemon ends
+      --live-restore             Leave containers running when the daemon ends (default true)
       --shutdown-timeout int     Seconds containers get when the daemon ends (default 15)
       --log-driver string        Default log driver (default \"json-file\")
   -D, --debug                    Debug output
@@ -135,8 +155,23 @@ mod tests {
     #[test]
     fn flags_of_dockerd() {
         let config = run(&[
-            "-H", "unix:///a", "--host=unix:///b", "-D", "--data-root", "/d", "--exec-root=/e", "--bridge", "br9",
-            "--bip", "10.9.0.1/24", "--ip-forward=false", "--iptables=false", "--insecure-registry", "r:5000", "-l", "warn",
+            "-H",
+            "unix:///a",
+            "--host=unix:///b",
+            "-D",
+            "--data-root",
+            "/d",
+            "--exec-root=/e",
+            "--bridge",
+            "br9",
+            "--bip",
+            "10.9.0.1/24",
+            "--ip-forward=false",
+            "--iptables=false",
+            "--insecure-registry",
+            "r:5000",
+            "-l",
+            "warn",
         ])
         .unwrap();
         assert_eq!(config.hosts, ["unix:///a", "unix:///b"]);

@@ -37,7 +37,8 @@ impl BuiltIn {
             return Ok(());
         }
         let reference: Reference = NAME.parse()?;
-        let image = engine.images().import_built_in(&reference.with_default_tag(), config(), &[(PATH, MODE, self.0)])?;
+        let image =
+            engine.images().import_built_in(&reference.with_default_tag(), config(), &[(PATH, MODE, self.0)])?;
         let attributes = [("name".to_owned(), "hello:latest".to_owned())].into();
         engine.events().publish("image", "import", &image.id.to_string(), attributes);
         Ok(())

@@ -77,7 +77,8 @@ impl Default for Config {
             insecure_registries: Vec::new(),
             pidfile: None,
             group: "docker".to_owned(),
-            live_restore: false,
+            // An upgrade of the daemon is no reason to stop anybody's containers.
+            live_restore: true,
             shutdown_timeout: 15,
             dns: Vec::new(),
             dns_options: Vec::new(),
@@ -140,9 +141,7 @@ impl Value {
     /// A flag adds one value, the file has the whole list.
     fn list(&self) -> Result<Vec<String>, Refusal> {
         match self {
-            Value::Json(serde_json::Value::Array(list)) => {
-                list.iter().map(|v| Value::Json(v.clone()).text()).collect()
-            }
+            Value::Json(serde_json::Value::Array(list)) => list.iter().map(|v| Value::Json(v.clone()).text()).collect(),
             other => Ok(vec![other.text()?]),
         }
     }
@@ -151,11 +150,37 @@ impl Value {
 /// Keys of `daemon.json` (and flags, where the names differ in the plural)
 /// that Docker knows, that change nothing here, and that are safe to accept.
 const IGNORED: &[&str] = &[
-    "bridge-accept-fwmark", "cgroupns-mode", "containerd", "containerd-namespace", "default-cgroupns-mode",
-    "default-ipc-mode", "default-runtime", "exec-opts", "experimental", "features", "firewall-backend", "icc",
-    "ip6tables", "iptables", "ipv6", "log-format", "log-opts", "max-concurrent-uploads", "network-diagnostic-port",
-    "oom-score-adjust", "raw-logs", "registry-mirrors", "runtimes", "selinux-enabled", "storage-driver",
-    "storage-opts", "swarm-default-advertise-addr", "userland-proxy", "userland-proxy-path", "tls", "tlsverify",
+    "bridge-accept-fwmark",
+    "cgroupns-mode",
+    "containerd",
+    "containerd-namespace",
+    "default-cgroupns-mode",
+    "default-ipc-mode",
+    "default-runtime",
+    "exec-opts",
+    "experimental",
+    "features",
+    "firewall-backend",
+    "icc",
+    "ip6tables",
+    "iptables",
+    "ipv6",
+    "log-format",
+    "log-opts",
+    "max-concurrent-uploads",
+    "network-diagnostic-port",
+    "oom-score-adjust",
+    "raw-logs",
+    "registry-mirrors",
+    "runtimes",
+    "selinux-enabled",
+    "storage-driver",
+    "storage-opts",
+    "swarm-default-advertise-addr",
+    "userland-proxy",
+    "userland-proxy-path",
+    "tls",
+    "tlsverify",
 ];
 
 impl Config {

@@ -63,8 +63,15 @@ mod tests {
 
     #[test]
     fn settings() {
-        let config = read(r#"{"hosts":["unix:///x"],"debug":true,"bip":"10.1.0.1/16","shutdown-timeout":3,"live-restore":true}"#, &[]).unwrap();
-        assert_eq!((config.hosts.as_slice(), config.debug, config.shutdown_timeout), (&["unix:///x".to_owned()][..], true, 3));
+        let config = read(
+            r#"{"hosts":["unix:///x"],"debug":true,"bip":"10.1.0.1/16","shutdown-timeout":3,"live-restore":true}"#,
+            &[],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.hosts.as_slice(), config.debug, config.shutdown_timeout),
+            (&["unix:///x".to_owned()][..], true, 3)
+        );
         assert_eq!(read("", &[]).unwrap(), Config::default());
     }
 

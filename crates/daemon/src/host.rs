@@ -30,13 +30,16 @@ impl Facts {
     pub(crate) fn detect() -> Facts {
         let uname = rustix::system::uname();
         let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
-        let release = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release")).unwrap_or_default();
+        let release = fs::read_to_string("/etc/os-release")
+            .or_else(|_| fs::read_to_string("/usr/lib/os-release"))
+            .unwrap_or_default();
         let field = |key: &str| {
             let line = release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
             line.map(|v| v.trim_matches(['"', '\'']).to_owned())
         };
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let total = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<i64>().ok());
+        let total =
+            memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<i64>().ok());
         Facts {
             kernel: text(uname.release()),
             name: text(uname.nodename()),

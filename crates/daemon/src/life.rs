@@ -168,7 +168,8 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         init: config.init,
         shm_size: config.shm_size,
     };
-    Engine::open(options, Parts { images, networks, launcher }).map_err(|e| Fatal(format!("cannot open the engine: {e}")))
+    Engine::open(options, Parts { images, networks, launcher })
+        .map_err(|e| Fatal(format!("cannot open the engine: {e}")))
 }
 
 /// Makes a directory of ours, or tightens the one that is there.
@@ -241,7 +242,12 @@ fn log_to_stderr(config: &Config) {
         "error" | "fatal" => tracing::Level::ERROR,
         _ => tracing::Level::INFO,
     };
-    let _ = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_ansi(false).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
 }
 
 #[cfg(test)]

@@ -18,7 +18,11 @@ pub(crate) struct Route {
 }
 
 /// Finds the route of a path (without version) and its name, still percent-encoded.
-pub(crate) fn find<'r, 'p>(routes: &'r [Route], method: &Method, path: &'p str) -> Option<(&'r Route, Option<&'p str>)> {
+pub(crate) fn find<'r, 'p>(
+    routes: &'r [Route],
+    method: &Method,
+    path: &'p str,
+) -> Option<(&'r Route, Option<&'p str>)> {
     routes.iter().filter(|r| r.method == *method).find_map(|r| Some((r, fit(r.pattern, path)?)))
 }
 

@@ -45,11 +45,8 @@ impl Answer {
 impl Server {
     async fn start() -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            data_root: dir.path().join("data"),
-            exec_root: dir.path().join("exec"),
-            ..Options::default()
-        };
+        let options =
+            Options { data_root: dir.path().join("data"), exec_root: dir.path().join("exec"), ..Options::default() };
         let parts = Parts {
             images: Store::open(&dir.path().join("image"), budu_image::Options::default()).unwrap(),
             networks: Networks::open(budu_network::Config { warm: 0, ..Default::default() }).unwrap(),
@@ -82,7 +79,9 @@ impl Server {
     async fn call(&self, method: &str, path: &str, body: &str) -> Answer {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
         let length = body.len();
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+        );
         let mut text = String::new();
         self.connect(&request).await.read_to_string(&mut text).await.unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -113,7 +112,8 @@ async fn ping_and_headers_of_every_answer() {
     let server = Server::start().await;
     let answer = server.call("GET", "/_ping", "").await;
     assert_eq!((answer.status(), answer.body.as_str()), (200, "OK"));
-    for line in ["api-version: 1.51", "ostype: linux", "docker-experimental: false", "server: Budu/", "swarm: inactive"] {
+    for line in ["api-version: 1.51", "ostype: linux", "docker-experimental: false", "server: Budu/", "swarm: inactive"]
+    {
         assert!(answer.head.to_lowercase().contains(&line.to_lowercase()), "{line} in {}", answer.head);
     }
     let answer = server.call("HEAD", "/_ping", "").await;
@@ -179,7 +179,8 @@ async fn a_container_before_its_start() {
 async fn wait_answers_its_head_at_once_and_its_body_after_the_removal() {
     let server = Server::start().await;
     server.create("web").await;
-    let mut wait = server.connect("POST /v1.41/containers/web/wait?condition=removed HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let mut wait =
+        server.connect("POST /v1.41/containers/web/wait?condition=removed HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(head(&mut wait).await.starts_with("HTTP/1.1 200 OK"));
     assert_eq!(server.call("DELETE", "/containers/web", "").await.status(), 204);
     let mut body = [0u8; 64];
@@ -217,7 +218,7 @@ async fn events_stream_and_images_follow_versions() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap();
-    let row = async |version: &str| { server.call("GET", &format!("/{version}/images/json"), "").await.json()[0].clone() };
+    let row = async |version: &str| server.call("GET", &format!("/{version}/images/json"), "").await.json()[0].clone();
     let (old, new) = (row("v1.40").await, row("v1.51").await);
     assert!(old.get("VirtualSize").is_some() && new.get("VirtualSize").is_none());
     assert_eq!((&old["Containers"], &new["Containers"]), (&(-1).into(), &1.into()));

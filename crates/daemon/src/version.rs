@@ -42,6 +42,9 @@ mod tests {
             split("/v1.12/info").unwrap_err().message,
             "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"
         );
-        assert_eq!(split("/v1.99/info").unwrap_err().message, "client version 1.99 is too new. Maximum supported API version is 1.51");
+        assert_eq!(
+            split("/v1.99/info").unwrap_err().message,
+            "client version 1.99 is too new. Maximum supported API version is 1.51"
+        );
     }
 }

@@ -9,9 +9,9 @@ use budu_network::Networks;
 use budu_runtime::Launcher;
 use budu_spec::Id;
 
+use crate::container::Container;
 use crate::container::exec::Execs;
 use crate::container::record::Status;
-use crate::container::Container;
 use crate::{Error, Events};
 
 /// What the daemon decides about the engine.

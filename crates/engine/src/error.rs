@@ -153,7 +153,9 @@ impl Error {
 impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Error::NoSuchContainer { .. } | Error::NoSuchNetwork { .. } | Error::NoSuchExec { .. } => ErrorClass::NotFound,
+            Error::NoSuchContainer { .. } | Error::NoSuchNetwork { .. } | Error::NoSuchExec { .. } => {
+                ErrorClass::NotFound
+            }
             Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Command { .. } => ErrorClass::InvalidArgument,
             Error::NameInUse { .. } | Error::Conflict { .. } => ErrorClass::Conflict,
             Error::NotModified { .. } => ErrorClass::NotModified,

@@ -15,8 +15,20 @@ const KEPT: usize = 256;
 
 /// Filter keys of `GET /events`.
 const KEYS: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// The channel all happenings go through. Cheap to clone.
@@ -60,7 +72,12 @@ impl Events {
 
     /// Listens from now on, after the kept events that are not older than
     /// `since` (nanoseconds), up to `until`. Without `since` nothing is replayed.
-    pub fn subscribe(&self, filters: Filters, since: Option<i64>, until: Option<i64>) -> Result<EventStream, FilterError> {
+    pub fn subscribe(
+        &self,
+        filters: Filters,
+        since: Option<i64>,
+        until: Option<i64>,
+    ) -> Result<EventStream, FilterError> {
         filters.check_keys(KEYS)?;
         let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let past = match since {
@@ -108,7 +125,9 @@ impl EventStream {
         loop {
             let next = match left {
                 None => self.receiver.recv().await,
-                Some(nanos) => tokio::time::timeout(std::time::Duration::from_nanos(nanos), self.receiver.recv()).await.ok()?,
+                Some(nanos) => {
+                    tokio::time::timeout(std::time::Duration::from_nanos(nanos), self.receiver.recv()).await.ok()?
+                }
             };
             match next {
                 Ok(event) => return Some(event),
@@ -130,7 +149,11 @@ fn passes(filters: &Filters, event: &Event) -> bool {
     };
     let image = || {
         let wishes = filters.values("image");
-        let of = if event.kind == "image" { event.actor.id.as_str() } else { event.actor.attributes.get("image").map_or("", String::as_str) };
+        let of = if event.kind == "image" {
+            event.actor.id.as_str()
+        } else {
+            event.actor.attributes.get("image").map_or("", String::as_str)
+        };
         wishes.is_empty() || wishes.iter().any(|w| w == of || w == name || of.split(':').next() == Some(w.as_str()))
     };
     let action = || {
@@ -142,7 +165,9 @@ fn passes(filters: &Filters, event: &Event) -> bool {
         && filters.allows("scope", &event.scope)
         && action()
         && image()
-        && ["container", "network", "volume", "daemon", "plugin", "service", "node", "secret", "config"].into_iter().all(object)
+        && ["container", "network", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
+            .into_iter()
+            .all(object)
         && filters.labels_match(&event.actor.attributes)
 }
 
@@ -178,7 +203,10 @@ mod tests {
         let event = Event {
             kind: "container".into(),
             action: "exec_start: sh".into(),
-            actor: Actor { id: "abcdef".into(), attributes: attributes(&[("name", "web"), ("image", "nginx:1"), ("tier", "a")]) },
+            actor: Actor {
+                id: "abcdef".into(),
+                attributes: attributes(&[("name", "web"), ("image", "nginx:1"), ("tier", "a")]),
+            },
             scope: "local".into(),
             ..Event::default()
         };

@@ -63,7 +63,9 @@ impl Call {
     pub(crate) fn no_body(&self) -> Result<(), Failure> {
         let length = self.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         if length.is_some_and(|n| n > 2) || self.headers.contains_key(TRANSFER_ENCODING) && length.is_none() {
-            return Err(Failure::invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"));
+            return Err(Failure::invalid(
+                "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
+            ));
         }
         Ok(())
     }
@@ -83,9 +85,7 @@ impl Call {
         let kind = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         match kind.split(';').next().unwrap_or_default().trim() {
             "application/json" => Ok(()),
-            _ => Err(Failure::invalid(format!(
-                "unsupported Content-Type header ({kind}): must be 'application/json'"
-            ))),
+            _ => Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'"))),
         }
     }
 }

@@ -38,7 +38,9 @@ impl Query {
     /// A number, when it is there.
     pub(crate) fn number<N: FromStr>(&self, key: &str) -> Result<Option<N>, Failure> {
         let parse = |value: &str| {
-            value.parse().map_err(|_| Failure::invalid(format!("invalid value \"{value}\" of parameter {key}: want a number")))
+            value
+                .parse()
+                .map_err(|_| Failure::invalid(format!("invalid value \"{value}\" of parameter {key}: want a number")))
         };
         self.get(key).map(parse).transpose()
     }
@@ -69,7 +71,17 @@ mod tests {
 
     #[test]
     fn booleans_are_dockers() {
-        for (text, want) in [("a=1", true), ("a=true", true), ("a=yes", true), ("a=0", false), ("a=False", false), ("a=none", false), ("a=", false), ("a", false), ("", false)] {
+        for (text, want) in [
+            ("a=1", true),
+            ("a=true", true),
+            ("a=yes", true),
+            ("a=0", false),
+            ("a=False", false),
+            ("a=none", false),
+            ("a=", false),
+            ("a", false),
+            ("", false),
+        ] {
             assert_eq!(Query::parse(text).flag("a"), want, "{text}");
         }
     }

@@ -39,7 +39,9 @@ fn check_platform(call: &Call, image: &str, text: &str) -> Result<(), Failure> {
     if found.platform.distance(&platform).is_none() {
         return Err(Failure {
             status: StatusCode::NOT_FOUND,
-            message: format!("image with reference {image} was found but does not provide the specified platform ({text})"),
+            message: format!(
+                "image with reference {image} was found but does not provide the specified platform ({text})"
+            ),
         });
     }
     Ok(())

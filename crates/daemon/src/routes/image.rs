@@ -18,7 +18,8 @@ pub(crate) async fn inspect(call: Call) -> Reply {
     call.app.built_in.provide(&call.app.engine, &call.name)?;
     let image = match call.query.get("platform").filter(|_| call.version >= ApiVersion::new(49)) {
         Some(text) => {
-            let platform = text.parse().map_err(|e: budu_spec::image::PlatformError| Failure::invalid(e.to_string()))?;
+            let platform =
+                text.parse().map_err(|e: budu_spec::image::PlatformError| Failure::invalid(e.to_string()))?;
             call.app.engine.images().resolve_for(&call.name, Some(&platform))?
         }
         None => call.app.engine.images().resolve(&call.name)?,
@@ -44,7 +45,10 @@ fn shape(image: &Image, version: ApiVersion) -> Value {
         size,
         virtual_size: (version < ApiVersion::new(44)).then_some(size),
         graph_driver: Some(GraphDriver { data: None, name: "overlayfs".to_owned() }),
-        root_fs: ImageRootFs { kind: "layers".to_owned(), layers: image.layers.iter().map(ToString::to_string).collect() },
+        root_fs: ImageRootFs {
+            kind: "layers".to_owned(),
+            layers: image.layers.iter().map(ToString::to_string).collect(),
+        },
         metadata: ImageMetadata { last_tag_time: ZERO_TIME.to_owned() },
         descriptor: (version >= ApiVersion::new(48)).then(|| serde_json::to_value(&image.target).unwrap_or_default()),
         ..ImageInspect::default()
@@ -68,8 +72,18 @@ fn shape(image: &Image, version: ApiVersion) -> Value {
 
 /// Fields of a container's configuration that images do not have.
 const LEGACY: &[&str] = &[
-    "Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image",
-    "NetworkDisabled", "MacAddress", "StopTimeout",
+    "Hostname",
+    "Domainname",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Image",
+    "NetworkDisabled",
+    "MacAddress",
+    "StopTimeout",
 ];
 
 fn run_config(config: &RunConfig) -> ContainerConfig {
@@ -158,9 +172,7 @@ pub(crate) async fn remove(call: Call) -> Reply {
     let (owner, name) = (engine.clone(), call.name.clone());
     let (force, prune) = (call.query.flag("force"), !call.query.flag("noprune"));
     let remove = move || owner.images().remove(&name, force, prune, &|container| owner.is_running(container));
-    let removed = tokio::task::spawn_blocking(remove)
-        .await
-        .map_err(|e| Failure::internal(e.to_string()))??;
+    let removed = tokio::task::spawn_blocking(remove).await.map_err(|e| Failure::internal(e.to_string()))??;
     let mut answer = Vec::new();
     for step in removed {
         let (action, name) = match &step {

@@ -150,8 +150,13 @@ mod tests {
     #[test]
     fn globs() {
         for (pattern, text, want) in [
-            ("alp*", "alpine", true), ("alp*", "alpine:3", true), ("*:3", "alpine:3", true), ("a?pine", "alpine", true),
-            ("alp*", "x/alpine", false), ("*/alpine", "x/alpine", true), ("alpine", "alpine:3", false),
+            ("alp*", "alpine", true),
+            ("alp*", "alpine:3", true),
+            ("*:3", "alpine:3", true),
+            ("a?pine", "alpine", true),
+            ("alp*", "x/alpine", false),
+            ("*/alpine", "x/alpine", true),
+            ("alpine", "alpine:3", false),
         ] {
             assert_eq!(glob(pattern, text), want, "{pattern} {text}");
         }

@@ -175,6 +175,9 @@ mod tests {
         let text = encode(&Progress::Pulling { tag: "latest".into(), repository: "library/nginx".into() });
         assert_eq!(&text[..], b"{\"status\":\"Pulling from library/nginx\",\"id\":\"latest\"}\r\n");
         let text = failure(&Error::NotFound { name: "x".into() });
-        assert_eq!(&text[..], b"{\"errorDetail\":{\"message\":\"No such image: x\"},\"error\":\"No such image: x\"}\r\n");
+        assert_eq!(
+            &text[..],
+            b"{\"errorDetail\":{\"message\":\"No such image: x\"},\"error\":\"No such image: x\"}\r\n"
+        );
     }
 }

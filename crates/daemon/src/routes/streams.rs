@@ -95,10 +95,8 @@ pub(crate) async fn attach(call: Call) -> Reply {
 
 /// `POST /containers/{id}/wait`.
 pub(crate) async fn wait(call: Call) -> Reply {
-    let condition: WaitCondition = match call.version >= ApiVersion::new(30) {
-        true => call.query.text("condition").parse()?,
-        false => WaitCondition::NotRunning,
-    };
+    // Clients before 1.30 do not send a condition; one that does means it.
+    let condition: WaitCondition = call.query.text("condition").parse()?;
     let exit = call.app.engine.wait(&call.name, condition)?;
     let body = Body::later(async move {
         let mut bytes = serde_json::to_vec(&exit.await).unwrap_or_default();

@@ -8,12 +8,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+use super::Container;
 use super::detach_keys::Scanner;
 use super::logs::LogOptions;
 use super::pump::{self, Manner, Reason};
 use super::record::Status;
 use super::shim::{self, Frames};
-use super::Container;
 use crate::{Engine, Error};
 
 /// What a client wants of a container's streams.

@@ -77,9 +77,9 @@ impl Drop for Reserved<'_> {
 /// Refuses names outside Docker's rule.
 pub(super) fn check_name(name: Option<&str>) -> Result<(), Error> {
     match name.filter(|n| !names::is_valid(n)) {
-        Some(bad) => Err(Error::invalid(format!(
-            "Invalid container name ({bad}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        ))),
+        Some(bad) => {
+            Err(Error::invalid(format!("Invalid container name ({bad}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
+        }
         None => Ok(()),
     }
 }
@@ -100,7 +100,8 @@ fn plan(wish: ContainerCreate, image: &Image, id: &Id, name: &str) -> Result<Rec
     let (path, args) = merge::command(&config)
         .filter(|(path, _)| !path.is_empty())
         .ok_or_else(|| Error::invalid("no command specified"))?;
-    let shown = |wish: &&mounts::Wish| !host_config.tmpfs.iter().flatten().any(|(t, _)| mounts::clean(t) == wish.target);
+    let shown =
+        |wish: &&mounts::Wish| !host_config.tmpfs.iter().flatten().any(|(t, _)| mounts::clean(t) == wish.target);
     let points = mounts::wishes(&host_config)?.iter().filter(shown).map(mounts::Wish::point).collect();
     Ok(Record {
         id: id.clone(),

@@ -86,8 +86,14 @@ mod tests {
 
     #[test]
     fn spellings() {
-        for (text, want) in [("a,b", Some(vec![97, 98])), ("ctrl-@", Some(vec![0])), ("ctrl-[,ctrl-_", Some(vec![27, 31])),
-            ("ctrl-é", None), ("ab", None), ("a,,b", None)] {
+        for (text, want) in [
+            ("a,b", Some(vec![97, 98])),
+            ("ctrl-@", Some(vec![0])),
+            ("ctrl-[,ctrl-_", Some(vec![27, 31])),
+            ("ctrl-é", None),
+            ("ab", None),
+            ("a,,b", None),
+        ] {
             assert_eq!(parse(text).ok(), want, "{text}");
         }
     }

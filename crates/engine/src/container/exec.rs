@@ -46,6 +46,17 @@ struct Running {
     pid: u32,
 }
 
+impl Running {
+    /// Refuses what was started before.
+    fn require_fresh(self, id: &str) -> Result<(), Error> {
+        match (self.running, self.started) {
+            (true, _) => Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
+            (false, true) => Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
 impl Execs {
     fn map(&self) -> MutexGuard<'_, HashMap<String, Arc<Exec>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -71,8 +82,11 @@ impl Execs {
     /// Ids of the instances of a container that run.
     pub(crate) fn of_container(&self, id: &str) -> Option<Vec<String>> {
         let map = self.map();
-        let ids: Vec<String> =
-            map.values().filter(|e| e.container.id.as_str() == id && e.state().running).map(|e| e.id.to_string()).collect();
+        let ids: Vec<String> = map
+            .values()
+            .filter(|e| e.container.id.as_str() == id && e.state().running)
+            .map(|e| e.id.to_string())
+            .collect();
         (!ids.is_empty()).then_some(ids)
     }
 }

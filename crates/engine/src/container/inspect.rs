@@ -1,9 +1,7 @@
 //! Inspect: everything about one container.
 
 use budu_network::Endpoint;
-use budu_spec::docker::{
-    ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings,
-};
+use budu_spec::docker::{ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings};
 
 use super::record::{Record, State, Status};
 use super::{Container, ports};

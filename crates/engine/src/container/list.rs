@@ -12,8 +12,22 @@ use crate::{Engine, Error, clock};
 
 /// Filter keys of `GET /containers/json`.
 const KEYS: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 /// Which containers, and how much about them.
@@ -40,7 +54,10 @@ impl Engine {
         let mut rows: Vec<(Arc<Container>, Arc<Record>, State)> =
             self.all().into_iter().map(|c| (Arc::clone(&c), c.record(), c.state().clone())).collect();
         rows.sort_by_key(|(_, record, _)| std::cmp::Reverse(record.created));
-        let every = options.all || options.limit > 0 || !filters.values("status").is_empty() || !filters.values("exited").is_empty();
+        let every = options.all
+            || options.limit > 0
+            || !filters.values("status").is_empty()
+            || !filters.values("exited").is_empty();
         let mut list = Vec::new();
         for (container, record, state) in rows {
             if options.limit > 0 && list.len() == options.limit {
@@ -98,7 +115,8 @@ impl Wish<'_> {
         let names = filters.values("name");
         let mode = record.host_config.network_mode.as_str();
         let network_id = state.endpoint.as_ref().map_or("", |e| e.network_id.as_str());
-        (filters.values("id").is_empty() || filters.values("id").iter().any(|id| record.id.as_str().starts_with(id.as_str())))
+        (filters.values("id").is_empty()
+            || filters.values("id").iter().any(|id| record.id.as_str().starts_with(id.as_str())))
             && (names.is_empty() || filters.matches("name", &name) || filters.matches("name", &record.name))
             && filters.labels_match(&record.config.labels)
             && filters.allows("status", state.status.word())
@@ -109,7 +127,9 @@ impl Wish<'_> {
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
             && self.ancestors.as_ref().is_none_or(|a| a.contains(&record.image_id) || a.contains(&record.config.image))
-            && (filters.allows("network", mode) || (!network_id.is_empty() && filters.values("network").iter().any(|w| network_id.starts_with(w.as_str()))))
+            && (filters.allows("network", mode)
+                || (!network_id.is_empty()
+                    && filters.values("network").iter().any(|w| network_id.starts_with(w.as_str()))))
             && self.volume(record)
             && self.port(record, state)
     }
@@ -127,13 +147,17 @@ impl Wish<'_> {
         };
         let full = |w: &str| if w.contains('/') { w.to_owned() } else { format!("{w}/tcp") };
         wished("publish", &|w| published.iter().any(|p| format!("{}/{}", p.host_port, p.protocol) == full(w)))
-            && wished("expose", &|w| record.config.exposed_ports.iter().flatten().any(|(port, _)| full(port) == full(w)))
+            && wished("expose", &|w| {
+                record.config.exposed_ports.iter().flatten().any(|(port, _)| full(port) == full(w))
+            })
     }
 }
 
 fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSummary {
     let published = state.endpoint.as_ref().map_or(&[][..], |e| &e.ports);
-    let command: Vec<&str> = std::iter::once(&record.path).chain(&record.args).map(String::as_str).collect();
+    // Words with blanks are quoted, the way clients have always shown them.
+    let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    let command: Vec<String> = std::iter::once(record.path.clone()).chain(record.args.iter().map(quoted)).collect();
     ContainerSummary {
         id: record.id.to_string(),
         names: vec![format!("/{}", record.name)],
@@ -164,7 +188,9 @@ fn status(state: &State, now: i64) -> String {
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago(state.finished_at)),
         Status::Removing => "Removal In Progress".to_owned(),
         Status::Dead => "Dead".to_owned(),
-        Status::Exited if state.finished_at != 0 => format!("Exited ({}) {} ago", state.exit_code, ago(state.finished_at)),
+        Status::Exited if state.finished_at != 0 => {
+            format!("Exited ({}) {} ago", state.exit_code, ago(state.finished_at))
+        }
         Status::Created | Status::Exited => "Created".to_owned(),
     }
 }
@@ -211,7 +237,13 @@ mod tests {
     #[test]
     fn status_words() {
         let second = 1_000_000_000;
-        let at = |status, exit_code| State { status, exit_code, started_at: 100 * second, finished_at: 100 * second, ..State::default() };
+        let at = |status, exit_code| State {
+            status,
+            exit_code,
+            started_at: 100 * second,
+            finished_at: 100 * second,
+            ..State::default()
+        };
         for (state, want) in [
             (at(Status::Running, 0), "Up 5 minutes"),
             (at(Status::Paused, 0), "Up 5 minutes (Paused)"),

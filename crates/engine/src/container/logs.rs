@@ -115,7 +115,11 @@ impl Follow {
         let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, path.parent().unwrap_or(path), flags)?;
         let progress = container.progress.subscribe();
-        Ok(Follow { changes: pipe::Receiver::from_owned_fd_unchecked(fd)?, progress, _container: Arc::clone(container) })
+        Ok(Follow {
+            changes: pipe::Receiver::from_owned_fd_unchecked(fd)?,
+            progress,
+            _container: Arc::clone(container),
+        })
     }
 
     /// Waits until something was written or the container ended. True when
@@ -312,7 +316,15 @@ mod tests {
     fn stream(path: &Path, options: LogOptions) -> LogStream {
         let files = open(path, options.tail).unwrap();
         let options = LogOptions { stdout: true, ..options };
-        LogStream { options, tty: true, path: path.to_owned(), files, buffer: BytesMut::new(), follow: None, over: false }
+        LogStream {
+            options,
+            tty: true,
+            path: path.to_owned(),
+            files,
+            buffer: BytesMut::new(),
+            follow: None,
+            over: false,
+        }
     }
 
     async fn all(mut stream: LogStream) -> String {
@@ -329,8 +341,19 @@ mod tests {
         let path = dir.path().join("x-json.log");
         std::fs::write(format!("{}.1", path.display()), line("a", "stdout", 1) + &line("b", "stdout", 2)).unwrap();
         std::fs::write(&path, line("c", "stdout", 3) + &line("d", "stderr", 4)).unwrap();
-        for (tail, want) in [(None, "a\nb\nc\nd\n"), (Some(0), ""), (Some(1), "d\n"), (Some(2), "c\nd\n"), (Some(3), "b\nc\nd\n"), (Some(9), "a\nb\nc\nd\n")] {
-            assert_eq!(all(stream(&path, LogOptions { tail, stderr: true, ..LogOptions::default() })).await, want, "{tail:?}");
+        for (tail, want) in [
+            (None, "a\nb\nc\nd\n"),
+            (Some(0), ""),
+            (Some(1), "d\n"),
+            (Some(2), "c\nd\n"),
+            (Some(3), "b\nc\nd\n"),
+            (Some(9), "a\nb\nc\nd\n"),
+        ] {
+            assert_eq!(
+                all(stream(&path, LogOptions { tail, stderr: true, ..LogOptions::default() })).await,
+                want,
+                "{tail:?}"
+            );
         }
         assert_eq!(all(stream(&path, LogOptions::default())).await, "a\nb\nc\n");
     }

@@ -100,7 +100,8 @@ mod tests {
             (list(&[""]), list(&["ls"]), &["ls"]),
         ];
         for (entrypoint, cmd, want) in cases {
-            let wish = ContainerConfig { entrypoint: entrypoint.clone(), cmd: cmd.clone(), ..ContainerConfig::default() };
+            let wish =
+                ContainerConfig { entrypoint: entrypoint.clone(), cmd: cmd.clone(), ..ContainerConfig::default() };
             let (path, args) = command(&merge(wish, &image())).unwrap();
             let got: Vec<&str> = std::iter::once(&path).chain(&args).map(String::as_str).collect();
             assert_eq!(got, *want, "{entrypoint:?} {cmd:?}");

@@ -68,7 +68,9 @@ fn bind_wish(text: &str) -> Result<Wish, Error> {
         [source, target, mode] => (source, target, mode),
         [single] if single.starts_with('/') => return Err(Error::unsupported(format!("anonymous volumes ({text})"))),
         [target, mode] if target.starts_with('/') && !mode.is_empty() => {
-            return Err(bad(&format!("invalid mount config for type \"volume\": invalid mount path: '{mode}' mount path must be absolute")));
+            return Err(bad(&format!(
+                "invalid mount config for type \"volume\": invalid mount path: '{mode}' mount path must be absolute"
+            )));
         }
         _ => return Err(bad("")),
     };
@@ -169,8 +171,8 @@ fn structured_tmpfs(options: &mut Vec<String>, wish: Option<&TmpfsOptions>) {
 }
 
 fn tmpfs_wish(target: &str, text: &str) -> Result<Wish, Error> {
-    let path = target_path(target)
-        .map_err(|why| Error::invalid(format!("invalid mount config for type \"tmpfs\": {why}")))?;
+    let path =
+        target_path(target).map_err(|why| Error::invalid(format!("invalid mount config for type \"tmpfs\": {why}")))?;
     let mut options = tmpfs_defaults();
     for option in text.split(',').filter(|o| !o.is_empty()) {
         let name = option.split('=').next().unwrap_or_default();
@@ -191,8 +193,15 @@ fn tmpfs_defaults() -> Vec<String> {
 
 /// Options that take each other's place.
 const TOGGLES: &[[&str; 2]] = &[
-    ["exec", "noexec"], ["suid", "nosuid"], ["dev", "nodev"], ["ro", "rw"], ["sync", "async"], ["atime", "noatime"],
-    ["diratime", "nodiratime"], ["relatime", "norelatime"], ["strictatime", "nostrictatime"],
+    ["exec", "noexec"],
+    ["suid", "nosuid"],
+    ["dev", "nodev"],
+    ["ro", "rw"],
+    ["sync", "async"],
+    ["atime", "noatime"],
+    ["diratime", "nodiratime"],
+    ["relatime", "norelatime"],
+    ["strictatime", "nostrictatime"],
 ];
 
 fn override_option(options: &mut Vec<String>, option: &str) {
@@ -228,7 +237,8 @@ pub(crate) fn clean(path: &str) -> String {
 impl Wish {
     /// As inspect and lists show it; tmpfs of `--tmpfs` is not shown there.
     pub(crate) fn point(&self) -> MountPoint {
-        let propagation = if self.kind == "bind" && self.propagation.is_empty() { "rprivate" } else { &self.propagation };
+        let propagation =
+            if self.kind == "bind" && self.propagation.is_empty() { "rprivate" } else { &self.propagation };
         MountPoint {
             kind: self.kind.to_owned(),
             source: self.source.clone(),
@@ -303,7 +313,10 @@ mod tests {
         assert_eq!(wish.oci().options, ["rbind", "rro", "rslave"]);
         assert_eq!(bind("/a:/b").unwrap().oci().options, ["rbind", "rprivate"]);
         for (text, want) in [
-            ("/a:/", "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"),
+            (
+                "/a:/",
+                "invalid volume specification: '/a:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
             ("/a:/b:nope", "invalid mode: nope"),
             ("/a:/b:ro:x", "invalid volume specification: '/a:/b:ro:x'"),
             (":/b", "invalid volume specification: ':/b'"),

@@ -45,7 +45,8 @@ fn extra_hosts(record: &Record, endpoint: &Endpoint) -> Result<Vec<(String, IpAd
             "host-gateway" => endpoint.gateway.map(IpAddr::V4),
             address => address.parse().ok(),
         };
-        let missing = || Error::invalid(format!("unable to derive the IP value for host-gateway in add-host: \"{text}\""));
+        let missing =
+            || Error::invalid(format!("unable to derive the IP value for host-gateway in add-host: \"{text}\""));
         list.push((host.to_owned(), address.ok_or_else(missing)?));
     }
     Ok(list)

@@ -16,7 +16,10 @@ impl Engine {
             Status::Running => {}
             Status::Paused => return Err(Error::conflict(format!("Container {} is already paused", container.id))),
             Status::Restarting => {
-                return Err(Error::conflict(format!("Container {} is restarting, wait until the container is running", container.id)));
+                return Err(Error::conflict(format!(
+                    "Container {} is restarting, wait until the container is running",
+                    container.id
+                )));
             }
             _ => return Err(Error::conflict(format!("Container {} is not running", container.id))),
         }

@@ -114,7 +114,9 @@ mod tests {
         let one = requests(&config, &host("53/udp", "127.0.0.1", "8000-8010")).unwrap();
         assert_eq!(one[0].host_port, HostPort::Range(8000, 8010));
         assert_eq!((one[0].container_port, one[0].protocol), (53, Protocol::Udp));
-        for (port, ip, host_port) in [("x/tcp", "", ""), ("80/xyz", "", ""), ("80", "nope", ""), ("80", "", "9-8"), ("80", "", "70000")] {
+        for (port, ip, host_port) in
+            [("x/tcp", "", ""), ("80/xyz", "", ""), ("80", "nope", ""), ("80", "", "9-8"), ("80", "", "70000")]
+        {
             assert!(requests(&config, &host(port, ip, host_port)).is_err(), "{port} {ip} {host_port}");
         }
     }

@@ -13,8 +13,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use budu_network::Endpoint;
-use budu_spec::docker::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
 use budu_spec::Id;
+use budu_spec::docker::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -122,7 +122,10 @@ fn cpuset(what: &str, wish: &str, online: &str) -> Result<(), Error> {
     let available = numbers(text.trim()).unwrap_or_default();
     if !available.is_empty() && wished.iter().any(|n| !available.contains(n)) {
         let noun = if what == "cpus" { "CPUs" } else { "memory nodes" };
-        return Err(Error::invalid(format!("Requested {noun} are not available - requested {wish}, available: {}", text.trim())));
+        return Err(Error::invalid(format!(
+            "Requested {noun} are not available - requested {wish}, available: {}",
+            text.trim()
+        )));
     }
     Ok(())
 }
@@ -150,7 +153,8 @@ pub(crate) fn oci(host: &HostConfig) -> Result<oci::Resources, Error> {
         quota = Some(r.nano_cpus * PERIOD / 1_000_000_000);
         period = Some(PERIOD as u64);
     }
-    let throttle = |list: &[budu_spec::docker::ThrottleDevice]| list.iter().map(throttle).collect::<Result<Vec<_>, _>>();
+    let throttle =
+        |list: &[budu_spec::docker::ThrottleDevice]| list.iter().map(throttle).collect::<Result<Vec<_>, _>>();
     Ok(oci::Resources {
         devices: device_rules(host)?,
         memory: Some(oci::Memory {
@@ -300,8 +304,22 @@ pub(crate) fn nodes(host: &HostConfig) -> Result<Vec<oci::Device>, Error> {
 
 /// Names of resource limits, getrlimit(2), without `RLIMIT_`.
 const RLIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// One ulimit, for the runtime.
@@ -335,27 +353,52 @@ mod tests {
 
     #[test]
     fn memory_has_a_minimum_and_swap_follows_it() {
-        assert_eq!(refused(Resources { memory: 1 << 20, ..Resources::default() }), "Minimum memory limit allowed is 6MB");
+        assert_eq!(
+            refused(Resources { memory: 1 << 20, ..Resources::default() }),
+            "Minimum memory limit allowed is 6MB"
+        );
         let mut resources = Resources { memory: 64 << 20, ..Resources::default() };
         validate(&mut resources, &mut Vec::new()).unwrap();
         assert_eq!(resources.memory_swap, 128 << 20);
-        assert!(refused(Resources { memory_swap: 64 << 20, ..Resources::default() }).contains("always set the Memory limit"));
+        assert!(
+            refused(Resources { memory_swap: 64 << 20, ..Resources::default() })
+                .contains("always set the Memory limit")
+        );
     }
 
     #[test]
     fn cpus() {
-        assert!(refused(Resources { nano_cpus: 9999 * 1_000_000_000, ..Resources::default() }).starts_with("range of CPUs is from 0.01 to "));
-        assert!(refused(Resources { cpuset_cpus: "4000".into(), ..Resources::default() }).starts_with("Requested CPUs are not available - requested 4000"));
-        assert_eq!(refused(Resources { cpuset_cpus: "a".into(), ..Resources::default() }), "Invalid value a for cpuset cpus");
-        let host = HostConfig { resources: Resources { nano_cpus: 500_000_000, ..Resources::default() }, ..HostConfig::default() };
+        assert!(
+            refused(Resources { nano_cpus: 9999 * 1_000_000_000, ..Resources::default() })
+                .starts_with("range of CPUs is from 0.01 to ")
+        );
+        assert!(
+            refused(Resources { cpuset_cpus: "4000".into(), ..Resources::default() })
+                .starts_with("Requested CPUs are not available - requested 4000")
+        );
+        assert_eq!(
+            refused(Resources { cpuset_cpus: "a".into(), ..Resources::default() }),
+            "Invalid value a for cpuset cpus"
+        );
+        let host = HostConfig {
+            resources: Resources { nano_cpus: 500_000_000, ..Resources::default() },
+            ..HostConfig::default()
+        };
         let cpu = oci(&host).unwrap().cpu.unwrap();
         assert_eq!((cpu.quota, cpu.period), (Some(50_000), Some(100_000)));
     }
 
     #[test]
     fn devices_and_limits() {
-        let device = DeviceMapping { path_on_host: "/dev/null".into(), path_in_container: "/dev/x".into(), cgroup_permissions: "r".into() };
-        let host = HostConfig { resources: Resources { devices: vec![device], ..Resources::default() }, ..HostConfig::default() };
+        let device = DeviceMapping {
+            path_on_host: "/dev/null".into(),
+            path_in_container: "/dev/x".into(),
+            cgroup_permissions: "r".into(),
+        };
+        let host = HostConfig {
+            resources: Resources { devices: vec![device], ..Resources::default() },
+            ..HostConfig::default()
+        };
         let last = device_rules(&host).unwrap().pop().unwrap();
         assert_eq!((last.kind.as_str(), last.major, last.minor, last.access.as_str()), ("c", Some(1), Some(3), "r"));
         assert_eq!(nodes(&host).unwrap()[0].path, "/dev/x");

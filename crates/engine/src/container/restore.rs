@@ -9,8 +9,8 @@ use budu_runtime::protocol::{Event, Request};
 use budu_spec::Id;
 use tokio::net::UnixStream;
 
-use super::remove::discard;
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
+use super::remove::discard;
 use super::shim::{self, Control, Frames};
 use super::{Container, exit, restart};
 use crate::{Engine, Error};

@@ -62,7 +62,9 @@ fn namespaces(host: &HostConfig) -> Vec<oci::Namespace> {
         ("ipc", shared(&host.ipc_mode)),
         ("cgroup", shared(&host.cgroupns_mode)),
     ];
-    let new = |(kind, shared): &(&str, bool)| (!shared).then(|| oci::Namespace { kind: (*kind).to_owned(), path: String::new() });
+    let new = |(kind, shared): &(&str, bool)| {
+        (!shared).then(|| oci::Namespace { kind: (*kind).to_owned(), path: String::new() })
+    };
     table.iter().filter_map(new).collect()
 }
 
@@ -200,7 +202,12 @@ fn mount_list(record: &Record, files: &Path) -> Result<Vec<oci::Mount>, Error> {
     let mut list = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
     ];
@@ -250,7 +257,18 @@ mod tests {
         let mounts: Vec<&str> = spec.mounts.iter().map(|m| m.destination.as_str()).collect();
         assert_eq!(
             mounts,
-            ["/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/dev/mqueue", "/dev/shm", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
+            [
+                "/proc",
+                "/dev",
+                "/dev/pts",
+                "/sys",
+                "/sys/fs/cgroup",
+                "/dev/mqueue",
+                "/dev/shm",
+                "/etc/resolv.conf",
+                "/etc/hostname",
+                "/etc/hosts"
+            ]
         );
         assert!(spec.mounts[3].options.contains(&"ro".to_owned()));
         let process = spec.process.unwrap();

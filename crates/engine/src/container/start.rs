@@ -97,13 +97,7 @@ impl Engine {
     }
 
     /// The container runs: says so to everybody, and watches it from now on.
-    fn commit(
-        &self,
-        container: &Arc<Container>,
-        pid: u32,
-        endpoint: Endpoint,
-        frames: Frames<UnixStream>,
-    ) {
+    fn commit(&self, container: &Arc<Container>, pid: u32, endpoint: Endpoint, frames: Frames<UnixStream>) {
         {
             let mut state = container.state();
             state.status = Status::Running;
@@ -159,7 +153,9 @@ impl Engine {
         let option = |key: &str| log.config.get(key).map(String::as_str);
         (log.kind == "json-file").then(|| LogPlan {
             path: self.log_path(&record.id),
-            max_size: option("max-size").and_then(|t| budu_spec::units::parse_bytes(t).ok()).and_then(|n| u64::try_from(n).ok()),
+            max_size: option("max-size")
+                .and_then(|t| budu_spec::units::parse_bytes(t).ok())
+                .and_then(|n| u64::try_from(n).ok()),
             max_file: option("max-file").and_then(|t| t.parse().ok()).unwrap_or(1),
         })
     }

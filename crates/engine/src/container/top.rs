@@ -256,7 +256,11 @@ fn columns(arguments: &str) -> Result<Vec<Column>, Error> {
     while let Some(word) = words.next() {
         let format = match word {
             "-o" | "o" | "-eo" | "-axo" | "axo" | "-aexo" | "--format" => words.next().map(str::to_owned),
-            _ => word.strip_prefix("-o").or_else(|| word.strip_prefix("-eo")).or_else(|| word.strip_prefix("--format=")).map(str::to_owned),
+            _ => word
+                .strip_prefix("-o")
+                .or_else(|| word.strip_prefix("-eo"))
+                .or_else(|| word.strip_prefix("--format="))
+                .map(str::to_owned),
         };
         if let Some(format) = format {
             for name in format.split(',').filter(|n| !n.is_empty()) {
@@ -266,7 +270,9 @@ fn columns(arguments: &str) -> Result<Vec<Column>, Error> {
         }
         preset = Some(match word {
             "-ef" | "-f" | "-fe" | "ef" => "user=UID,pid,ppid,c,stime,tty=TTY,time,args=CMD",
-            "aux" | "-aux" | "axu" | "auxw" | "auxww" | "u" => "user,pid,pcpu,pmem,vsz,rss,tty=TTY,stat,stime=START,time,args",
+            "aux" | "-aux" | "axu" | "auxw" | "auxww" | "u" => {
+                "user,pid,pcpu,pmem,vsz,rss,tty=TTY,stat,stime=START,time,args"
+            }
             "-e" | "-A" | "e" => "pid,tty=TTY,time,comm=CMD",
             "ax" | "-ax" | "x" | "-x" => "pid,tty=TTY,stat,time,args",
             _ => return Err(unsupported()),

@@ -103,7 +103,11 @@ pub(crate) fn extra_host(text: &str) -> Result<(&str, &str), Error> {
     let (host, address) = text.split_once(':').ok_or_else(bad)?;
     let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
     if host.is_empty() || (address != "host-gateway" && address.parse::<std::net::IpAddr>().is_err()) {
-        return Err(if host.is_empty() { bad() } else { Error::invalid(format!("invalid IP address in add-host: \"{address}\"")) });
+        return Err(if host.is_empty() {
+            bad()
+        } else {
+            Error::invalid(format!("invalid IP address in add-host: \"{address}\""))
+        });
     }
     Ok((host, address))
 }
@@ -163,7 +167,8 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
         return Err(Error::NoSuchNetwork { name: name.clone() });
     }
     if mode == "host" && host.sysctls.iter().flatten().any(|(key, _)| key.starts_with("net.")) {
-        let key = host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
+        let key =
+            host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
         return Err(Error::invalid(format!("sysctl '{key}' not allowed in host network namespace")));
     }
     sysctls(host)
@@ -172,8 +177,14 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
 /// Only kernel parameters of the container's own namespaces may be set.
 fn sysctls(host: &HostConfig) -> Result<(), Error> {
     const IPC: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     for (key, _) in host.sysctls.iter().flatten() {
         let dotted = key.replace('/', ".");
@@ -288,7 +299,10 @@ mod tests {
     fn defaults_are_filled_in() {
         let wish = check(r#"{"Image":"x"}"#).unwrap();
         let host = &wish.host_config;
-        assert_eq!((host.network_mode.as_str(), host.ipc_mode.as_str(), host.log_config.kind.as_str()), ("bridge", "private", "json-file"));
+        assert_eq!(
+            (host.network_mode.as_str(), host.ipc_mode.as_str(), host.log_config.kind.as_str()),
+            ("bridge", "private", "json-file")
+        );
         assert_eq!(host.restart_policy, RestartPolicy { name: "no".into(), maximum_retry_count: 0 });
         assert!(host.masked_paths.as_ref().unwrap().contains(&"/proc/kcore".to_owned()));
         assert_eq!(host.shm_size, 64 << 20);
@@ -305,15 +319,33 @@ mod tests {
             (r#"{"HostConfig":{"Memory":1024}}"#, "Minimum memory limit allowed is 6MB"),
             (r#"{"HostConfig":{"PidMode":"x"}}"#, "invalid PID mode: x"),
             (r#"{"HostConfig":{"OomScoreAdj":1001}}"#, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
-            (r#"{"HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#, "can't create 'AutoRemove' container with restart policy"),
-            (r#"{"HostConfig":{"RestartPolicy":{"Name":"x"}}}"#, "invalid restart policy: unknown policy 'x'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),
-            (r#"{"HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}"#, "invalid restart policy: maximum retry count can only be used with 'on-failure'"),
+            (
+                r#"{"HostConfig":{"AutoRemove":true,"RestartPolicy":{"Name":"always"}}}"#,
+                "can't create 'AutoRemove' container with restart policy",
+            ),
+            (
+                r#"{"HostConfig":{"RestartPolicy":{"Name":"x"}}}"#,
+                "invalid restart policy: unknown policy 'x'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            ),
+            (
+                r#"{"HostConfig":{"RestartPolicy":{"Name":"always","MaximumRetryCount":2}}}"#,
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'",
+            ),
             (r#"{"HostConfig":{"CgroupParent":"/../x"}}"#, "invalid cgroup parent: /../x"),
             (r#"{"HostConfig":{"SecurityOpt":["x"]}}"#, "invalid --security-opt 1: \"x\""),
             (r#"{"HostConfig":{"CapAdd":["FLY"]}}"#, "invalid CapAdd: unknown capability: \"CAP_FLY\""),
-            (r#"{"HostConfig":{"Sysctls":{"kernel.panic":"1"}}}"#, "sysctl \"kernel.panic\" is not in a separate kernel namespace"),
-            (r#"{"HostConfig":{"NetworkMode":"host","Sysctls":{"net.a":"1"}}}"#, "sysctl 'net.a' not allowed in host network namespace"),
-            (r#"{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/nonexistent","Target":"/x"}]}}"#, "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent"),
+            (
+                r#"{"HostConfig":{"Sysctls":{"kernel.panic":"1"}}}"#,
+                "sysctl \"kernel.panic\" is not in a separate kernel namespace",
+            ),
+            (
+                r#"{"HostConfig":{"NetworkMode":"host","Sysctls":{"net.a":"1"}}}"#,
+                "sysctl 'net.a' not allowed in host network namespace",
+            ),
+            (
+                r#"{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/nonexistent","Target":"/x"}]}}"#,
+                "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent",
+            ),
             (r#"{"HostConfig":{"ExtraHosts":["x"]}}"#, "bad format for add-host: \"x\""),
         ] {
             assert_eq!(check(json).unwrap_err(), want, "{json}");
