@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{OpenOptionsExt, DirBuilderExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -205,6 +205,9 @@ fn make(directory: &Path, rootfs: &RootFs, attributes: RootAttributes) -> Result
             let wanted = fs::Permissions::from_mode(attributes.mode);
             fs::set_permissions(&rootfs.upper, wanted).map_err(failed)?;
         }
+        // Many programs look for this file to find out that they run in a container.
+        let marker = rootfs.upper.join(".dockerenv");
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(marker).map_err(failed)?;
     }
     Ok(())
 }
