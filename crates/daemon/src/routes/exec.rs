@@ -1,6 +1,6 @@
 //! Exec instances.
 
-use budu_engine::ExecStarted;
+use budu_engine::{Error, ExecStarted};
 use budu_runtime::protocol;
 use budu_spec::docker::{ApiVersion, ExecCreate, ExecStart, IdAnswer};
 use hyper::StatusCode;
@@ -37,7 +37,10 @@ pub(crate) async fn start(mut call: Call) -> Reply {
             Err(error) => {
                 let text = format!("{error}\r\n");
                 if !tty {
-                    let _ = channel.writer.write_all(&protocol::header(protocol::STDOUT, text.len())).await;
+                    // A command that cannot run is reported where its output would be, as Docker does.
+                    let command = matches!(error, Error::Command { .. });
+                    let stream = if command { protocol::STDOUT } else { protocol::STDERR };
+                    let _ = channel.writer.write_all(&protocol::header(stream, text.len())).await;
                 }
                 let _ = channel.writer.write_all(text.as_bytes()).await;
                 let _ = channel.writer.shutdown().await;
