@@ -86,10 +86,12 @@ enum Step {
     Failed(Error),
 }
 
+type Work = Pin<Box<dyn Future<Output = Result<Pulled, Error>> + Send>>;
+
 /// A pull under way. Dropping it gives the pull up.
 struct Pull {
     progress: mpsc::Receiver<Progress>,
-    work: Option<Pin<Box<dyn Future<Output = Result<Pulled, Error>> + Send>>>,
+    work: Option<Work>,
     done: Option<Error>,
 }
 

@@ -204,6 +204,10 @@ fn attach_request(record: &Record) -> Result<AttachRequest, Error> {
         Some(true) => Mode::None,
         _ => host.network_mode.parse()?,
     };
+    let predefined = ["default", "bridge", "host", "none"];
+    if let Some(name) = record.networking.endpoints_config.keys().find(|n| !predefined.contains(&n.as_str())) {
+        return Err(Error::NoSuchNetwork { name: name.clone() });
+    }
     let wish = record.networking.endpoints_config.values().flatten().next();
     let mac = wish.map(|w| w.mac_address.as_str()).filter(|m| !m.is_empty()).or(record.config.mac_address.as_deref());
     let ip = wish.and_then(|w| w.ipam_config.as_ref()).map(|i| i.ipv4_address.as_str()).filter(|a| !a.is_empty());

@@ -159,13 +159,8 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
     if mode.starts_with("container:") {
         return Err(Error::unsupported("joining another container's network namespace"));
     }
-    if !matches!(mode, "" | "default" | "bridge" | "host" | "none") {
-        return Err(Error::NoSuchNetwork { name: mode.to_owned() });
-    }
-    let predefined = ["default", "bridge", "host", "none"];
-    if let Some(name) = wish.networking_config.endpoints_config.keys().find(|n| !predefined.contains(&n.as_str())) {
-        return Err(Error::NoSuchNetwork { name: name.clone() });
-    }
+    // Whether the network exists is asked at start, as in Docker: clients take
+    // a "not found" of create for a missing image and pull it.
     if mode == "host" && host.sysctls.iter().flatten().any(|(key, _)| key.starts_with("net.")) {
         let key =
             host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
