@@ -77,7 +77,7 @@ impl Plan {
             if self.version == Version::V2 {
                 super::control::enable(root.as_fd(), hierarchy, &self.path, self.enable)?;
             }
-            let fd = make(root.as_fd(), hierarchy, &self.path)?;
+            let fd = make(root.as_fd(), hierarchy, &self.path, self.version)?;
             group.directories.push(Directory { hierarchy: hierarchy.clone(), fd });
         }
         group.write(self)?;
@@ -86,11 +86,12 @@ impl Plan {
 }
 
 /// Makes one directory with its parents, most often just the last one.
-fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, path: &CgroupPath) -> Result<OwnedFd, Error> {
+fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, path: &CgroupPath, version: Version) -> Result<OwnedFd, Error> {
     let full = || PathBuf::from(format!("{}{path}", hierarchy.mount.display()));
     let fail = |action: &str, errno: Errno| Error::io(action, full(), errno);
-    // A new cpuset has no processor and no memory node: nobody may enter before each level got its parent's.
-    let cpuset = hierarchy.controllers.contains(Controllers::CPUSET);
+    // A new cpuset of v1 has no processor and no memory node: nobody may enter before each level got its parent's.
+    // On v2 an empty one means its parent's, and the files only exist where the controller is switched on.
+    let cpuset = version == Version::V1 && hierarchy.controllers.contains(Controllers::CPUSET);
     let mode = Mode::from_raw_mode(0o755);
     let mut result = fs::mkdirat(root, path.as_str(), mode);
     if result == Err(Errno::NOENT) || cpuset {
@@ -206,7 +207,7 @@ impl Cgroup {
     }
 
     /// Changes limits of a running group. Needs a handle with the same hierarchies; a limit for a controller the group
-    /// does not have is an error.
+    /// does not have is an error on v1. On v2 a controller that no limit needed before is switched on.
     ///
     /// # Errors
     /// As [`super::plan`] and [`Plan::apply`].
@@ -216,7 +217,15 @@ impl Cgroup {
             hierarchies: self.directories.iter().map(|one| one.hierarchy.clone()).collect(),
             unified: None,
         };
-        self.write(&super::plan_update(&layout, &self.path, resources)?)
+        let plan = super::plan_update(&layout, &self.path, resources)?;
+        if self.version == Version::V2 {
+            for hierarchy in &layout.hierarchies {
+                let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
+                    .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
+                super::control::enable(root.as_fd(), hierarchy, &self.path, plan.enable)?;
+            }
+        }
+        self.write(&plan)
     }
 
     /// All writes of a plan. One that fails is repeated once after the others, because some limits depend on each

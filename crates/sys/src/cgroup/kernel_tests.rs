@@ -11,12 +11,12 @@ fn name(what: &str) -> CgroupPath {
     CgroupPath::parse(&format!("budu-test-{}-{what}", std::process::id())).expect("valid")
 }
 
-/// The host's v1 layout, or why not.
-fn v1() -> Option<Layout> {
+/// The host's layout with its limits, whichever generation, or why not.
+fn host() -> Option<Layout> {
     match Layout::detect() {
-        Ok(layout) if layout.version == Version::V1 && rustix::process::geteuid().is_root() => Some(layout),
+        Ok(layout) if rustix::process::geteuid().is_root() => Some(layout),
         Ok(_) => {
-            println!("skipped: needs root and a v1 hierarchy");
+            println!("skipped: needs root");
             None
         }
         Err(error) => {
@@ -79,7 +79,7 @@ fn exists(layout: &Layout, path: &CgroupPath) -> bool {
 
 #[test]
 fn a_dropped_group_is_gone_and_a_kept_one_stays() {
-    let Some(layout) = v1() else { return };
+    let Some(layout) = host() else { return };
     let path = name("guard").join("below").expect("valid");
     drop(plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may"));
     assert!(!exists(&layout, &path));
@@ -94,7 +94,7 @@ fn a_dropped_group_is_gone_and_a_kept_one_stays() {
 
 #[test]
 fn a_failed_limit_leaves_nothing() {
-    let Some(layout) = v1() else { return };
+    let Some(layout) = host() else { return };
     let path = name("failed");
     let resources = Resources { pids: Some(i64::MAX), ..Resources::default() };
     let error = plan(&layout, &path, &resources).expect("valid").apply().expect_err("the kernel has a maximum");
@@ -103,8 +103,8 @@ fn a_failed_limit_leaves_nothing() {
 }
 
 #[test]
-fn limits_of_v1_arrive_and_change() {
-    let Some(layout) = v1() else { return };
+fn limits_arrive_and_change() {
+    let Some(layout) = host() else { return };
     let path = name("limits");
     let swap =
         layout.hierarchy(Controllers::MEMORY).is_some_and(|one| one.mount.join("memory.memsw.limit_in_bytes").exists());
@@ -126,13 +126,42 @@ fn limits_of_v1_arrive_and_change() {
 }
 
 #[test]
-fn a_process_enters_is_counted_frozen_and_killed() {
-    let Some(layout) = v1() else { return };
-    inside_and_out(&layout, "v1");
+fn an_update_on_v2_may_need_another_controller() {
+    let Some(layout) = host() else { return };
+    if layout.version == Version::V1 {
+        return println!("skipped: needs v2");
+    }
+    let path = name("later");
+    let group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may");
+    let cpu = Cpu { cpus: Some("0".to_owned()), ..Cpu::default() };
+    group.update(&Resources { cpu, ..Resources::default() }).expect("the host has cpusets");
+    let cpuset = layout.hierarchy(Controllers::CPUSET).expect("every host has it");
+    let file = cpuset.mount.join(path.as_str()).join("cpuset.cpus");
+    assert_eq!(std::fs::read_to_string(file).expect("readable").trim(), "0");
 }
 
 #[test]
-fn the_same_on_v2() {
+fn who_needs_too_much_memory_is_killed_and_counted() {
+    let Some(layout) = host() else { return };
+    let limit = Some(16 << 20);
+    let swap = limit.filter(|_| layout.support().swap);
+    let memory = Memory { limit, swap, ..Memory::default() };
+    let resources = Resources { memory, ..Resources::default() };
+    let group = plan(&layout, &name("oom"), &resources).expect("valid").apply().expect("root may");
+    // tail keeps what may be the end, and this has no line in it.
+    let inside = Inside::start(&group, "read x; head -c 200000000 /dev/zero | tail -n 1 >/dev/null; exit 3");
+    assert_eq!(inside.status().code(), Some(3), "only the greedy one is killed");
+    assert_eq!(group.oom_kills().expect("readable"), 1);
+}
+
+#[test]
+fn a_process_enters_is_counted_frozen_and_killed() {
+    let Some(layout) = host() else { return };
+    inside_and_out(&layout, "host");
+}
+
+#[test]
+fn the_same_on_a_v2_tree_without_controllers() {
     let Some(layout) = v2() else { return };
     inside_and_out(&layout, "v2");
 }
@@ -160,7 +189,7 @@ fn inside_and_out(layout: &Layout, what: &str) {
 
 #[test]
 fn groups_made_inside_go_too() {
-    let Some(layout) = v1() else { return };
+    let Some(layout) = host() else { return };
     let mut group = plan(&layout, &name("nested"), &Resources::default()).expect("valid").apply().expect("root may");
     let pids = layout.hierarchy(Controllers::PIDS).expect("every host has it");
     std::fs::create_dir_all(pids.mount.join(group.path().as_str()).join("a/b/c")).expect("root may");
@@ -177,9 +206,9 @@ fn device_rules() -> Resources {
 }
 
 #[test]
-fn devices_are_closed_on_v1() {
-    let Some(layout) = v1() else { return };
-    let group = plan(&layout, &name("devices1"), &device_rules()).expect("valid").apply().expect("root may");
+fn devices_are_closed() {
+    let Some(layout) = host() else { return };
+    let group = plan(&layout, &name("devices"), &device_rules()).expect("valid").apply().expect("root may");
     // The shell's own standard streams are opened before it enters.
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(0));
 }
@@ -203,7 +232,7 @@ fn devices_are_closed_on_v2_and_rules_can_be_replaced() {
 
 #[test]
 fn a_second_group_of_the_same_name_is_refused_while_it_lives() {
-    let Some(layout) = v1() else { return };
+    let Some(layout) = host() else { return };
     let plan = plan(&layout, &name("twice"), &Resources::default()).expect("valid");
     let first = plan.apply().expect("root may").keep();
     let inside = Inside::start(&first, "read x");
@@ -241,7 +270,8 @@ fn v2_files_read_and_written() {
     ] {
         put(&group, file, text);
     }
-    let all = Controllers::CPU.union(Controllers::MEMORY).union(Controllers::PIDS);
+    // A controller that nobody asked for is not switched on, and has no files in the group.
+    let all = Controllers::CPU.union(Controllers::MEMORY).union(Controllers::PIDS).union(Controllers::CPUSET);
     let layout = Layout::v2_at(&directory, all);
     let resources = Resources {
         memory: Memory { limit: Some(1 << 20), swap: Some(1 << 20), ..Memory::default() },
@@ -273,7 +303,7 @@ fn v2_files_read_and_written() {
 #[test]
 #[ignore = "a measurement"]
 fn figures() {
-    let Some(layout) = v1() else { return };
+    let Some(layout) = host() else { return };
     let devices = {
         let text = "c *:* m,b *:* m,c 1:3 rwm,c 1:5 rwm,c 1:7 rwm,c 1:8 rwm,c 1:9 rwm,c 5:0 rwm,c 5:1 rwm,c 5:2 rwm,c 136:* rwm";
         let rules = text.split(',').map(|rule| rule.parse().expect("a rule"));
