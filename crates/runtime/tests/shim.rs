@@ -400,8 +400,10 @@ fn nothing_is_left(world: &World) -> Result<(), Failed> {
     let (_, answer) = world.create(&world.spec(&["nosuch"]), world.extras(Stdio::default()));
     assert!(matches!(answer, Event::Failed(_)));
     assert_eq!(before, mounts());
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let path = hierarchy.path().join("budu-test").join(&world.id);
+    let top = Path::new("/sys/fs/cgroup");
+    let below = std::fs::read_dir(top).unwrap().flatten().map(|hierarchy| hierarchy.path());
+    for hierarchy in below.chain([top.to_owned()]) {
+        let path = hierarchy.join("budu-test").join(&world.id);
         assert!(!path.exists(), "{} is left", path.display());
     }
     assert!(!world.dir.join("run").join(protocol::SOCKET).exists());
