@@ -43,6 +43,8 @@ pub(super) fn payload(suites: &[Suite]) -> Result<Payload> {
     fs::create_dir_all(tree.join("bin"))?;
     let made = fill(&tree, suites).and_then(|list| {
         fs::write(tree.join("list"), list)?;
+        fs::create_dir_all(tree.join("source"))?;
+        fs::write(tree.join("top"), format!("{}\n", top().display()))?;
         script(&tree.join("run.sh"), RUN)?;
         let payload = Payload(tree.with_extension("img"));
         image::disk(&tree, &payload.0, size(&tree)? * 5 / 4 + (32 << 20))?;
@@ -63,6 +65,11 @@ fn fill(tree: &Path, suites: &[Suite]) -> Result<String> {
     for suite in suites {
         match suite {
             Suite::Package { name, package } => {
+                // Some tests read files beside their source.
+                let tests = Path::new("crates").join(name).join("tests");
+                if top().join(&tests).exists() {
+                    copy_tree(&top().join(&tests), &tree.join("source").join(&tests))?;
+                }
                 for (target, file) in cargo(&["test", "--no-run", "--package", package])? {
                     let program = format!("{name}.{target}");
                     fs::copy(file, tree.join("bin").join(&program))?;

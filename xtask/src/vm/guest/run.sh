@@ -8,23 +8,30 @@ cd /budu || exit 1
 dmesg -n 1
 ip link set lo up
 if [ -d cache ]; then cp -a cache /tmp/cache; cp bin/docker /usr/local/bin/; fi
+read -r top <top
+mkdir -p "$top"
+mount --bind source "$top"
 export BUDU_BIN=/budu/bin/budu
 
 read -r uptime _ </proc/uptime
 echo "@@boot $uptime"
 echo "kernel $(uname -r), $(systemctl --version | head -n 1), $(stat -f -c %T /sys/fs/cgroup): $(cat /sys/fs/cgroup/cgroup.controllers)"
 
-groups() { find /sys/fs/cgroup -type d | grep budu | grep -v 'budu-vm.service' | sort; }
-mounts() { sed 's/^[0-9]* [0-9]* //' /proc/self/mountinfo | sort; }
+# What a suite may leave behind. systemd's own groups come and go.
+census() {
+    find /sys/fs/cgroup -type d | grep -v -e '\.slice' -e '\.scope' -e '\.service' -e '\.mount'
+    sed 's/^[0-9]* [0-9]* //' /proc/self/mountinfo
+    ip -o link
+    ip netns
+}
 
 while read -r name seconds command; do
     echo "@@begin $name"
     read -r begin _ </proc/uptime
-    mounts >/tmp/mounts.before
+    census >/tmp/census.before
     timeout -k 5 "$seconds" sh -c "$command" </dev/null
     status=$?
-    # A census: nothing of a suite may stay behind.
-    left=$(groups; mounts | diff /tmp/mounts.before - | grep '^>'; ip -o link | grep -v ' lo:'; ip netns)
+    left=$(census | diff /tmp/census.before - | grep '^>')
     if [ -n "$left" ] && [ "$status" = 0 ]; then
         echo "left behind by $name:"
         echo "$left"
