@@ -80,7 +80,7 @@ impl World {
         }
         let busybox = if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" };
         std::fs::copy(busybox, dir.join("lower/bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "true", "sleep", "id", "ps", "hostname", "stty", "tty", "kill", "echo"] {
+        for applet in ["sh", "cat", "ls", "true", "sleep", "id", "ps", "hostname", "stty", "tty", "kill", "echo"] {
             std::os::unix::fs::symlink("busybox", dir.join("lower/bin").join(applet)).unwrap();
         }
         std::fs::write(dir.join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n").unwrap();
@@ -128,7 +128,7 @@ impl World {
                 namespaces,
                 devices: vec![device("/dev/null", 3), device("/dev/zero", 5)],
                 cgroups_path: format!("budu-test/{}", self.id),
-                masked_paths: vec!["/proc/kcore".into(), "/sys/firmware".into()],
+                masked_paths: ["/proc/kcore", "/sys/firmware", "/proc/bus"].map(str::to_owned).to_vec(),
                 readonly_paths: vec!["/proc/sys".into()],
                 ..Default::default()
             }),
@@ -262,10 +262,11 @@ fn isolation(world: &World) -> Result<(), Failed> {
     let (output, exit) = world.run(
         "echo pid $$; hostname; ls -l /dev/null /dev/fd >/dev/null && echo devices; \
          test -s /proc/kcore || echo masked; echo 1 2>/dev/null > /proc/sys/kernel/hostname || echo readonly; \
-         cat /proc/self/mountinfo; ls /sys/firmware | wc -l; cat /proc/self/status",
+         cat /proc/self/mountinfo; echo covered $(ls /sys/firmware /proc/bus); cat /proc/self/status",
     );
     assert_eq!(exit.code, 0, "{output}");
-    for wanted in ["pid 1\n", "inside\n", "devices\n", "masked\n", "readonly\n", "CapEff:\t0000000000000000"] {
+    const COVERED: &str = "covered /proc/bus: /sys/firmware:\n";
+    for wanted in ["pid 1\n", "inside\n", "devices\n", "masked\n", "readonly\n", COVERED, "CapEff:\t0000000000000000"] {
         assert!(output.contains(wanted), "{wanted:?} is missing in {output}");
     }
     assert!(!output.contains(&std::env::temp_dir().join("budu").display().to_string()) || output.contains("overlay"));

@@ -67,7 +67,8 @@ impl Detached {
 
     /// Clones the mount that holds `path` (relative to `base`), as a bind mount
     /// does; with everything mounted below it when `recursive`. An empty path
-    /// names `base` itself.
+    /// names `base` itself. Linux before 6.15 wants the mount attached in the
+    /// caller's mount namespace, and answers EINVAL for a detached one.
     pub fn clone_of(base: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<Detached> {
         let mut flags =
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_NO_AUTOMOUNT;
@@ -78,11 +79,6 @@ impl Detached {
             flags |= OpenTreeFlags::AT_RECURSIVE;
         }
         Ok(Detached(open_tree(base, path, flags)?))
-    }
-
-    /// Another mount of the same tree.
-    pub fn duplicate(&self) -> io::Result<Detached> {
-        Detached::clone_of(self.0.as_fd(), Path::new(""), false)
     }
 
     /// Changes attributes (bits of [`attr`]) and propagation (MS_SHARED and

@@ -268,7 +268,7 @@ impl NewRoot {
     /// Hides and freezes the paths the plan names. Paths that do not exist are skipped.
     pub(super) fn protect(&self, plan: &Plan) -> Failing<()> {
         let null = self.root.open("/dev/null", OFlags::PATH).ok();
-        let mut empty: Option<Detached> = None;
+        let mut empty: Option<OwnedFd> = None;
         for path in &plan.readonly_paths {
             let Ok(target) = self.root.open(path, OFlags::PATH) else { continue };
             let what = format!("make {path} read-only");
@@ -281,19 +281,21 @@ impl NewRoot {
             let Ok(target) = self.root.open(path, OFlags::PATH) else { continue };
             let what = format!("mask {path}");
             let kind = FileType::from_raw_mode(fstat(&target).map_err(|e| failed(&what)(e.into()))?.st_mode);
-            let cover = if kind == FileType::Directory {
-                if empty.is_none() {
+            let directory = kind == FileType::Directory;
+            let cover = match (directory, &empty, &null) {
+                // One empty file system for all. Linux before 6.15 clones it only where it is attached.
+                (true, Some(empty), _) => Detached::clone_of(empty.as_fd(), Path::new(""), false),
+                (true, None, _) => {
                     let bits = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-                    empty = Some(Detached::new("tmpfs", &[("size", Some(b"0"))], bits).map_err(failed(&what))?);
+                    Detached::new("tmpfs", &[("size", Some(b"0"))], bits)
                 }
-                empty.as_ref().expect("just made").duplicate()
-            } else {
-                match &null {
-                    Some(null) => Detached::clone_of(null.as_fd(), Path::new(""), false),
-                    None => Detached::clone_of(CWD, Path::new("/dev/null"), false),
-                }
+                (false, _, Some(null)) => Detached::clone_of(null.as_fd(), Path::new(""), false),
+                (false, _, None) => Detached::clone_of(CWD, Path::new("/dev/null"), false),
             };
-            cover.and_then(|cover| cover.attach(target.as_fd())).map_err(failed(&what))?;
+            let attached = cover.and_then(|cover| cover.attach(target.as_fd())).map_err(failed(&what))?;
+            if directory {
+                empty = Some(attached);
+            }
         }
         Ok(())
     }
