@@ -57,9 +57,11 @@ pub(super) fn payload(suites: &[Suite]) -> Result<Payload> {
 fn fill(tree: &Path, suites: &[Suite]) -> Result<String> {
     let mut list = String::new();
     if suites.iter().any(Suite::needs_binary) {
-        // Released, as users have it.
-        let built = cargo(&["build", "--release", "--package", "budu", "--bin", "budu"])?;
-        let (_, binary) = built.into_iter().next_back().context("cargo built no budu")?;
+        let binary = match std::env::var_os("BUDU_BIN") {
+            Some(binary) => PathBuf::from(binary),
+            // Released, as users have it.
+            None => last(cargo(&["build", "--release", "--package", "budu", "--bin", "budu"])?)?,
+        };
         fs::copy(binary, tree.join("bin/budu"))?;
     }
     for suite in suites {
@@ -92,8 +94,7 @@ fn fill(tree: &Path, suites: &[Suite]) -> Result<String> {
 
 fn end_to_end(tree: &Path, filter: &str) -> Result<String> {
     images::ensure()?;
-    let built = cargo(&["test", "--no-run", "--package", "budu", "--test", "e2e"])?;
-    let (_, binary) = built.into_iter().next_back().context("cargo built no end-to-end tests")?;
+    let binary = last(cargo(&["test", "--no-run", "--package", "budu", "--test", "e2e"])?)?;
     fs::copy(binary, tree.join("bin/e2e"))?;
     let docker = budu_testkit::program("sh", ["-c", "command -v docker"])?;
     fs::copy(docker.ok(), tree.join("bin/docker")).context("the docker command is needed")?;
@@ -123,6 +124,11 @@ fn cargo(args: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         bail!("`cargo {}` made no program", args.join(" "));
     }
     Ok(programs)
+}
+
+/// The program that was asked for, where cargo also tells of those it needed.
+fn last(programs: Vec<(String, PathBuf)>) -> Result<PathBuf> {
+    programs.into_iter().next_back().map(|(_, path)| path).context("cargo made no program")
 }
 
 fn script(path: &Path, text: &str) -> Result<()> {

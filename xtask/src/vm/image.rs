@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use budu_testkit::{cache_dir, images};
@@ -146,7 +146,7 @@ pub(super) fn disk(tree: &Path, file: &Path, size: u64) -> Result<()> {
     let mut mkfs = Command::new("/sbin/mkfs.ext4");
     mkfs.args(["-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0", "-d"]);
     mkfs.arg(tree).arg(file).arg(format!("{}k", size / 1024));
-    let status = mkfs.status().context("start mkfs.ext4")?;
+    let status = mkfs.stdout(Stdio::null()).status().context("start mkfs.ext4")?;
     ensure!(status.success(), "mkfs.ext4 -d {}: {status}", tree.display());
     Ok(())
 }

@@ -27,7 +27,7 @@ Suites (all but e2e when none is named):
   engine   a daemon and its command line: limits, OOM, exec, stop, restart after kill -9, device access
   e2e      the end-to-end tests; e2e:FILTER runs some of them
 
---rebuild makes the root file system anew. Needs root, and Debian's mmdebstrap, qemu-system-x86.
+--rebuild makes the root file system anew. A binary in $BUDU_BIN is used as it is. Needs root, and Debian's mmdebstrap, qemu-system-x86.
 ";
 
 /// What the command line asks for.
