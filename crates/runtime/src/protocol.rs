@@ -47,7 +47,8 @@ pub const EXIT_FILE: &str = "exit.json";
 pub enum Request {
     /// Control connection, once: make the container. Answer: `Created` or `Failed`.
     Create(Box<Plan>),
-    /// Control connection, once: let the program run. Answer: `Started` or `Failed`.
+    /// Control connection, once: let the program run, as soon as the container
+    /// stands if it does not yet. Answer: `Started` or `Failed`.
     Start,
     /// Control and watch: send a signal to the first process, or to all. Answer: `Done` or `Failed`.
     Signal {

@@ -117,6 +117,11 @@ impl Container {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
     }
 
+    /// Whether clients attached before it ran.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Takes the clients that attached before it ran.
     pub(crate) fn take_waiting(&self) -> Vec<Waiting> {
         std::mem::take(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))

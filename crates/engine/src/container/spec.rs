@@ -113,8 +113,8 @@ fn process(record: &Record) -> Result<oci::Process, Error> {
 
 /// The user, to be looked up inside unless it is root by default.
 pub(crate) fn user(name: &str, host: &HostConfig) -> oci::User {
-    let additional_gids = host.group_add.iter().flatten().filter_map(|g| g.parse().ok()).collect();
-    oci::User { username: name.to_owned(), additional_gids, ..oci::User::default() }
+    let group_names = host.group_add.iter().flatten().cloned().collect();
+    oci::User { username: name.to_owned(), group_names, ..oci::User::default() }
 }
 
 /// Search path, host name and terminal type first; the configuration wins.

@@ -86,9 +86,18 @@ impl Engine {
         let stream = self.0.parts.launcher.new_shim(netns).and_then(adopt).map_err(shim_gone)?;
         drop(attachment.netns);
         let mut frames = Frames::messages(stream);
-        ask(&mut frames, &Request::Create(Box::new(plan))).await.map_err(|f| explain(f, &record.path, "create"))?;
-        attach::connect_waiting(container, &run_dir).await;
-        let started = ask(&mut frames, &Request::Start).await.map_err(|f| explain(f, &record.path, "create"))?;
+        let failed = |failure| explain(failure, &record.path, "create");
+        let mut requests = protocol::encode(&Request::Create(Box::new(plan)));
+        let started = if container.has_waiting() {
+            // Who waits for output is connected before there can be any.
+            ask(&mut frames, &requests).await.map_err(failed)?;
+            attach::connect_waiting(container, &run_dir).await;
+            ask(&mut frames, &protocol::encode(&Request::Start)).await.map_err(failed)?
+        } else {
+            requests.extend(protocol::encode(&Request::Start));
+            ask(&mut frames, &requests).await.map_err(failed)?;
+            ask(&mut frames, &[]).await.map_err(failed)?
+        };
         wired.keep();
         self.commit(container, started, attachment.endpoint, frames);
         // Clients that came after the first look and before it was running.
@@ -223,11 +232,12 @@ fn attach_request(record: &Record) -> Result<AttachRequest, Error> {
     })
 }
 
-/// Says one thing on the control connection and waits for `Created` or `Started`.
-async fn ask(frames: &mut Frames<UnixStream>, request: &Request) -> Result<u32, Failure> {
+/// Sends encoded requests on the control connection and waits for the next
+/// `Created` or `Started`.
+async fn ask(frames: &mut Frames<UnixStream>, requests: &[u8]) -> Result<u32, Failure> {
     let internal = |message: String| Failure { class: FailureClass::Internal, message };
     let gone = |e: io::Error| internal(format!("the shim is gone: {e}"));
-    frames.connection().write_all(&protocol::encode(request)).await.map_err(gone)?;
+    frames.connection().write_all(requests).await.map_err(gone)?;
     match frames.event().await.map_err(gone)? {
         Some(Event::Created { pid } | Event::Started { pid }) => Ok(pid),
         Some(Event::Failed(failure)) => Err(failure),

@@ -34,7 +34,6 @@ pub(crate) fn validate(
     }
     security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     super::spec::capabilities(host)?;
-    groups(host)?;
     logging(host, defaults)?;
     gates(wish, version);
     fill(&mut wish.host_config, defaults);
@@ -196,13 +195,6 @@ fn sysctls(host: &HostConfig) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-fn groups(host: &HostConfig) -> Result<(), Error> {
-    match host.group_add.iter().flatten().find(|g| g.parse::<u32>().is_err()) {
-        Some(name) => Err(Error::unsupported(format!("additional groups by name ({name}); give the number"))),
-        None => Ok(()),
-    }
 }
 
 fn logging(host: &mut HostConfig, defaults: &crate::Options) -> Result<(), Error> {

@@ -37,6 +37,8 @@ pub(super) struct Process {
     pub(super) pid: Pid,
     pub(super) pidfd: OwnedFd,
     pub(super) phase: Phase,
+    /// It was told to run its program as soon as it can.
+    pub(super) let_go: bool,
     /// Our end of the reporting socket, until the program runs.
     pub(super) report: Option<OwnedFd>,
     /// Where standard input goes.
@@ -96,6 +98,7 @@ impl Process {
             pid,
             pidfd,
             phase: Phase::Preparing,
+            let_go: false,
             report: Some(report),
             stdin: near.stdin,
             pending: Vec::new(),

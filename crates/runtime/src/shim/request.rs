@@ -117,10 +117,14 @@ impl Shim {
 
     fn start(&mut self) -> Failing<()> {
         let first = &mut self.processes[0];
-        let (Phase::Waiting, Some(report)) = (first.phase, &first.report) else {
+        let (Phase::Preparing | Phase::Waiting, Some(report), false) = (first.phase, &first.report, first.let_go) else {
             return Err(state("the container is not waiting to be started"));
         };
-        first.phase = Phase::Starting;
+        // One that still prepares itself finds the byte when it is ready.
+        first.let_go = true;
+        if first.phase == Phase::Waiting {
+            first.phase = Phase::Starting;
+        }
         budu_sys::socket::send_with_fds(report, &[START], &[]).map_err(failed("start the program"))
     }
 
@@ -185,7 +189,8 @@ impl Shim {
             let _ = self.processes[at].use_terminal(master, size);
         }
         if self.processes[at].key == 0 {
-            self.processes[at].phase = Phase::Waiting;
+            let first = &mut self.processes[at];
+            first.phase = if first.let_go { Phase::Starting } else { Phase::Waiting };
             let event = Event::Created { pid: self.first_pid() };
             self.tell_control(&event);
         } else {
