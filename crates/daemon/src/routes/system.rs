@@ -58,11 +58,6 @@ pub(crate) async fn info(call: Call) -> Reply {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1");
     let v2 = limits.cgroup_version == 2;
-    let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
-    if v2 {
-        security.push("name=cgroupns".to_owned());
-    }
-    let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
     ok(&Info {
         id: app.id.clone(),
         containers: count(tally.running + tally.paused + tally.stopped),
@@ -72,11 +67,7 @@ pub(crate) async fn info(call: Call) -> Reply {
         images: count(app.engine.images().list()?.len()),
         driver: "overlayfs".to_owned(),
         driver_status: vec![["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]],
-        plugins: InfoPlugins {
-            network: names(&["bridge", "host", "null"]),
-            log: names(&["json-file", "none"]),
-            ..InfoPlugins::default()
-        },
+        plugins: plugins(),
         memory_limit: limits.memory,
         swap_limit: limits.memory,
         cpu_cfs_period: limits.cpu,
@@ -112,12 +103,24 @@ pub(crate) async fn info(call: Call) -> Reply {
         swarm: json!({"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null}),
         live_restore_enabled: config.live_restore,
         init_binary: "budu".to_owned(),
-        containerd_commit: Commit::default(),
-        runc_commit: Commit::default(),
-        init_commit: Commit::default(),
-        security_options: security,
+        security_options: security_options(),
         ..Info::default()
     })
+}
+
+fn plugins() -> InfoPlugins {
+    let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect();
+    InfoPlugins {
+        network: names(&["bridge", "host", "null"]),
+        log: names(&["json-file", "none"]),
+        ..InfoPlugins::default()
+    }
+}
+
+/// What contains a container by default. A cgroup namespace is private on
+/// cgroup version 1 too.
+fn security_options() -> Vec<String> {
+    ["name=seccomp,profile=builtin", "name=cgroupns"].map(str::to_owned).to_vec()
 }
 
 fn registries(insecure: &[String]) -> serde_json::Value {
