@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use budu_spec::docker::{ApiVersion, Commit, Component, Info, InfoPlugins, PlatformName, Version};
+use budu_spec::docker::{ApiVersion, Component, Info, InfoPlugins, PlatformName, Version};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
 use serde_json::json;
