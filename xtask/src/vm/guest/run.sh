@@ -32,10 +32,10 @@ while read -r name seconds command; do
     timeout -k 5 "$seconds" sh -c "$command" </dev/null
     status=$?
     left=$(census | diff /tmp/census.before - | grep '^>')
-    if [ -n "$left" ] && [ "$status" = 0 ]; then
+    if [ -n "$left" ]; then
         echo "left behind by $name:"
         echo "$left"
-        status=99
+        [ "$status" != 0 ] || status=99
     fi
     read -r end _ </proc/uptime
     echo "@@end $status $((${end%.*} - ${begin%.*}))"
