@@ -1,5 +1,5 @@
 //! Compiles the payload of the built-in image `hello` for the target, as a
-//! static program of its own (see docs/decisions/0002-hello-payload.md).
+//! static program of its own (see docs/decisions/0008-hello-payload.md).
 
 use std::env;
 use std::path::PathBuf;

@@ -200,13 +200,11 @@ fn what_nobody_owns_is_reclaimed() {
 fn restart_policy() {
     let engine = start();
     let docker = engine.client(Client::Docker);
-    if engine.backend() == Backend::Budu {
-        budu_testkit::suite::skip("restart policies are stored, not obeyed yet");
-    }
     docker.ok(["run", "-d", "--name", "phoenix", "--restart", "always", BUSYBOX, "sleep", "0.1"]);
     wait::until("a restart", Duration::from_secs(10), || {
         (inspect(&engine, "phoenix")["RestartCount"].as_u64() > Some(1)).then_some(())
     })
     .expect("restarted");
+    docker.ok(["rm", "-f", "phoenix"]);
     engine.finish().expect("nothing is left");
 }
