@@ -8,9 +8,7 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=payload/hello.rs");
     println!("cargo::rerun-if-changed=build.rs");
-    let variable = |name: &str| {
-        env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
-    };
+    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"));
     let output = PathBuf::from(variable("OUT_DIR")).join("hello");
     let status = Command::new(variable("RUSTC"))
         .args(["--edition", "2024", "--crate-name", "hello", "--target", &variable("TARGET")])

@@ -13,9 +13,7 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     let first = args.get(1).and_then(|arg| arg.to_str());
     let status = match first {
-        Some(budu_runtime::LAUNCHER_PERSONALITY) if is_launcher(&args) => {
-            budu_runtime::launcher_main()
-        }
+        Some(budu_runtime::LAUNCHER_PERSONALITY) if is_launcher(&args) => budu_runtime::launcher_main(),
         Some("daemon") => budu_daemon::main(args[2..].to_vec(), HELLO),
         _ => budu_cli::main(args),
     };

@@ -117,7 +117,8 @@ impl Shim {
 
     fn start(&mut self) -> Failing<()> {
         let first = &mut self.processes[0];
-        let (Phase::Preparing | Phase::Waiting, Some(report), false) = (first.phase, &first.report, first.let_go) else {
+        let (Phase::Preparing | Phase::Waiting, Some(report), false) = (first.phase, &first.report, first.let_go)
+        else {
             return Err(state("the container is not waiting to be started"));
         };
         // One that still prepares itself finds the byte when it is ready.
