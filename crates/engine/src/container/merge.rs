@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn entry_point_and_command() {
-        let cases: &[(Option<Vec<String>>, Option<Vec<String>>, &[&str])] = &[
+        type Case<'a> = (Option<Vec<String>>, Option<Vec<String>>, &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             (None, None, &["/entry", "serve"]),
             (None, list(&["stop"]), &["/entry", "stop"]),
             (list(&["sh"]), None, &["sh"]),
