@@ -41,6 +41,7 @@ fn main() {
         ("init_reaps_and_forwards", init_reaps_and_forwards),
         ("unknown_user_is_refused", unknown_user_is_refused),
         ("exit_record_survives_the_engine", exit_record_survives_the_engine),
+        ("user_namespace", user_namespace),
         ("nothing_is_left", nothing_is_left),
     ];
     let trials = tests
@@ -392,6 +393,50 @@ fn exit_record_survives_the_engine(world: &World) -> Result<(), Failed> {
     let exit = protocol::read_exit(&world.dir.join("run")).unwrap().expect("an exit record");
     assert_eq!(exit.code, 9);
     Ok(())
+}
+
+fn user_namespace(world: &World) -> Result<(), Failed> {
+    const FIRST: u32 = 100_000;
+    let root = world.dir.join("lower");
+    for path in walk(&root) {
+        std::os::unix::fs::lchown(&path, Some(FIRST), Some(FIRST)).unwrap();
+    }
+    let script = "id -u; cat /proc/self/uid_map; echo x > /dev/null && echo device; echo mine > /file && echo written";
+    let mut spec = world.spec(&["sh", "-c", script]);
+    spec.root = Some(oci::Root { path: root.clone(), readonly: false });
+    let linux = spec.linux.as_mut().unwrap();
+    linux.namespaces.push(oci::Namespace { kind: "user".into(), path: String::new() });
+    let map = oci::IdMapping { container_id: 0, host_id: FIRST, size: 65536 };
+    linux.uid_mappings = vec![map];
+    linux.gid_mappings = vec![map];
+    // The run directory is a way to the root file system for a user who is nobody on the host.
+    for dir in [world.dir.clone(), world.dir.join("run")] {
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    }
+    let (mut control, answer) = world.create(&spec, Extras { rootfs: None, ..world.extras(Stdio::default()) });
+    assert!(matches!(answer, Event::Created { .. }), "{answer:?}");
+    let attached = world.attach(false);
+    protocol::send(&mut control, &Request::Start).unwrap();
+    let output = read_streams(attached);
+    assert_eq!(exit_of(control).code, 0, "{output}");
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "100000", "65536", "device", "written"]);
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(root.join("file")).unwrap());
+    assert_eq!(owner, FIRST);
+    Ok(())
+}
+
+/// A directory and everything below it.
+fn walk(dir: &Path) -> Vec<PathBuf> {
+    let mut found = vec![dir.to_owned()];
+    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(walk(&entry.path()));
+        } else {
+            found.push(entry.path());
+        }
+    }
+    found
 }
 
 fn nothing_is_left(world: &World) -> Result<(), Failed> {
