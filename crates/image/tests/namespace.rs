@@ -152,7 +152,7 @@ fn overlayfs_sees_what_the_archives_say() {
             names.sort();
             names.join(" ")
         };
-        assert_eq!(names(""), "again hidden keep replaced tmp");
+        assert_eq!(names(""), ".dockerenv again hidden keep replaced tmp");
         assert_eq!((names("hidden"), names("again"), names("keep")), ("new".into(), "new".into(), String::new()));
         assert_eq!(names("tmp"), "added marker");
         assert_eq!(fs::read_to_string(view.join("replaced")).unwrap(), "top");
