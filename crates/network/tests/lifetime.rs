@@ -1,5 +1,7 @@
 //! What comes, stays and goes: conflicts, restarts, left-overs.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
 mod rig;
 
 use std::collections::HashSet;
@@ -40,7 +42,7 @@ fn a_port_in_use_is_refused_and_nothing_is_left() {
         );
         let socket = std::net::UdpSocket::bind("0.0.0.0:8083").unwrap();
         let udp = port(None, 8083, 80, Protocol::Udp);
-        let error = networks.attach(&request("fourth", &[udp.clone()])).unwrap_err();
+        let error = networks.attach(&request("fourth", std::slice::from_ref(&udp))).unwrap_err();
         assert!(error.to_string().ends_with("0.0.0.0:8083/udp: address already in use"), "{error}");
         drop(socket);
         wait_for_census(&before);

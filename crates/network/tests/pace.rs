@@ -1,6 +1,8 @@
 //! Prints what attach and detach cost. Measurements, not checks:
 //! `cargo test --release -p budu-network --test pace -- --ignored --nocapture --test-threads 1`.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
 mod rig;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Who reaches whom, against the real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
 mod rig;
 
 use std::net::Ipv4Addr;
