@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use budu_spec::Filters;
 use budu_spec::units::parse_time;
@@ -26,30 +27,48 @@ impl Engine {
             };
             return Err(Error::conflict(format!("cannot remove container \"/{}\": {advice}", container.record().name)));
         }
-        if status.is_running() {
-            container.state().stopped_by_hand = true;
-            let mut progress = container.progress.subscribe();
-            let before = progress.borrow().exits;
-            match status {
-                Status::Restarting => {
-                    container.state().status = Status::Exited;
-                    container.ended();
-                }
-                _ => {
-                    // It may end by itself at this very moment.
-                    let _ = self.signal(&container, kill::KILL).await;
-                    let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
-                }
+        loop {
+            if force {
+                self.end(&container).await;
+            }
+            let _turn = container.turn.lock().await;
+            if container.progress.borrow().removed {
+                return if force { Ok(()) } else { Err(Error::NoSuchContainer { name: name.to_owned() }) };
+            }
+            if !container.state().status.is_running() {
+                return self.remove_now(&container);
+            }
+            // Its restart was under way already. It will not be restarted again.
+            if !force {
+                let id = &container.id;
+                return Err(Error::conflict(format!("container {id} was started again while it was removed")));
             }
         }
-        let _turn = container.turn.lock().await;
-        if container.progress.borrow().removed {
-            return if force { Ok(()) } else { Err(Error::NoSuchContainer { name: name.to_owned() }) };
+    }
+
+    /// Ends a container for good: no policy starts it again.
+    async fn end(&self, container: &Arc<Container>) {
+        let status = {
+            let mut state = container.state();
+            if state.status.is_running() {
+                state.stopped_by_hand = true;
+            }
+            state.status
+        };
+        let mut progress = container.progress.subscribe();
+        let before = progress.borrow().exits;
+        match status {
+            Status::Restarting => {
+                container.state().status = Status::Exited;
+                container.ended();
+            }
+            status if status.is_running() => {
+                // It may end by itself at this very moment.
+                let _ = self.signal(container, kill::KILL).await;
+                let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
+            }
+            _ => {}
         }
-        if container.state().status.is_running() {
-            return Err(Error::conflict(format!("container {} was started again while it was removed", container.id)));
-        }
-        self.remove_now(&container)
     }
 
     /// Removes all containers that do not run and pass the filters `label`,
