@@ -65,8 +65,37 @@ pub fn receive_with_fds(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usi
     Ok((message.bytes, fds))
 }
 
+/// Bytes the other side of a unix stream socket has not read yet, counted with
+/// the kernel's overhead; zero once everything is read (SIOCOUTQ, unix(7)).
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the request writes one integer to the place given.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// The address of socket `name` in an open directory. It stays valid for path
 /// lengths that `sockaddr_un` (108 bytes) could not hold.
 pub fn address_in(directory: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_has_not_read_is_counted() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        assert_eq!(unread(ours.as_fd()).unwrap(), 0);
+        ours.write_all(b"head").unwrap();
+        assert!(unread(ours.as_fd()).unwrap() > 0);
+        theirs.read_exact(&mut [0; 4]).unwrap();
+        assert_eq!(unread(ours.as_fd()).unwrap(), 0);
+    }
 }

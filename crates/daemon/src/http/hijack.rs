@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::Cursor;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 
 use budu_spec::docker::ApiVersion;
@@ -53,7 +54,7 @@ impl Call {
         let upgrade = self.upgrade;
         tokio::spawn(async move {
             match upgrade.await {
-                Ok(upgraded) => run(channel(upgraded)).await,
+                Ok(upgraded) => run(channel(upgraded).await).await,
                 Err(error) => tracing::debug!(%error, "a client left before its connection was handed over"),
             }
         });
@@ -109,10 +110,12 @@ impl Call {
 }
 
 /// Takes the connection out of hyper, with what it read already.
-fn channel(upgraded: Upgraded) -> Channel {
+async fn channel(upgraded: Upgraded) -> Channel {
     match upgraded.downcast::<TokioIo<UnixStream>>() {
         Ok(parts) => {
-            let (reader, writer) = parts.io.into_inner().into_split();
+            let stream = parts.io.into_inner();
+            budu_engine::read_by_peer(stream.as_fd()).await;
+            let (reader, writer) = stream.into_split();
             let reader: Pin<Box<dyn AsyncRead + Send>> = match parts.read_buf.is_empty() {
                 true => Box::pin(reader),
                 false => Box::pin(Cursor::new(parts.read_buf).chain(reader)),

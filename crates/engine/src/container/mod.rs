@@ -30,6 +30,8 @@ mod top;
 mod validate;
 pub(crate) mod wait;
 
+pub use pump::read_by_peer;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,6 +1,8 @@
 //! Bytes between a client and a shim.
 
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use budu_runtime::protocol::{self, Event, ExitRecord, HEADER, Request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -167,4 +169,21 @@ pub(super) async fn drain(frames: &mut Frames<OwnedReadHalf>) -> Option<ExitReco
         }
     }
     None
+}
+
+/// Waits until the client has read everything sent to it so far, a second at
+/// most. Clients that read an answer's head through a buffer (docker-py) lose
+/// what arrives together with it.
+pub async fn read_by_peer(socket: BorrowedFd<'_>) {
+    for attempt in 0..1000 {
+        if !budu_sys::socket::unread(socket).is_ok_and(|bytes| bytes > 0) {
+            return;
+        }
+        // Most clients are there at once; the others are slow anyway.
+        if attempt < 20 {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }

@@ -4,16 +4,21 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use budu_runtime::protocol::{Event, Request};
+use budu_runtime::protocol::{self, Event, Request};
 use budu_spec::Id;
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
 use super::remove::discard;
 use super::shim::{self, Control, Frames};
-use super::{Container, exit, restart};
+use super::{Container, exit, kill, restart};
 use crate::{Engine, Error};
+
+/// How long a shim may take to end a container that is killed.
+const STRAY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Loads all records, takes over what still runs, finishes what ended
@@ -39,6 +44,7 @@ impl Engine {
                 None => ended.push(Arc::clone(container)),
             }
         }
+        self.end_strays(&containers).await;
         for container in ended {
             // What it was connected to is gone with its processes; reclaim frees it.
             self.ended(&container, None).await;
@@ -95,6 +101,24 @@ impl Engine {
         exit::watch(self.clone(), Arc::clone(container), frames, commands);
     }
 
+    /// Ends what runs without anybody having been told so: the daemon was
+    /// killed between a program's start and the note of it. The client was
+    /// never answered, so the start did not happen.
+    async fn end_strays(&self, containers: &[Arc<Container>]) {
+        let root = self.0.options.exec_root.join("containers");
+        let adopted: HashSet<&str> =
+            containers.iter().filter(|c| c.control().is_some()).map(|c| c.id.as_str()).collect();
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| adopted.contains(name)) {
+                continue;
+            }
+            let dir = entry.path();
+            if tokio::time::timeout(STRAY_TIMEOUT, end_stray(&dir)).await.is_err() {
+                tracing::warn!(dir = %dir.display(), "a shim nobody owns does not end");
+            }
+        }
+    }
+
     /// Containers that did not run: half-done removals are finished, restart
     /// policies applied.
     async fn settle_others(&self, containers: &[Arc<Container>]) {
@@ -144,22 +168,25 @@ impl Engine {
         for entry in fs::read_dir(&root).map_err(Error::io("list", &root))?.flatten() {
             let name = entry.file_name();
             if !name.to_str().is_some_and(|n| known.contains(n)) {
-                abandon(&entry.path());
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         Ok(())
     }
 }
 
-/// Removes the run directory of a container nobody knows; its shim, if there
-/// is one, has no record any more and is asked to kill what it holds.
-fn abandon(dir: &Path) {
-    use budu_runtime::protocol;
-    if let Ok(path) = fs::canonicalize(dir.join(protocol::SOCKET))
-        && let Ok(stream) = std::os::unix::net::UnixStream::connect(path)
-    {
-        let _ = protocol::send(&stream, &Request::Watch);
-        let _ = protocol::send(&stream, &Request::Signal { signal: 9, all: true });
+/// Kills the container of the shim that listens in `run_dir`, if one does, and
+/// waits for its end.
+async fn end_stray(run_dir: &Path) {
+    let Ok(stream) = shim::open(run_dir, &Request::Watch).await else { return };
+    let mut frames = Frames::messages(stream);
+    let kill = protocol::encode(&Request::Signal { signal: kill::KILL, all: true });
+    if frames.connection().write_all(&kill).await.is_ok() {
+        while let Ok(Some(event)) = frames.event().await {
+            if matches!(event, Event::Exited(_)) {
+                tracing::warn!(dir = %run_dir.display(), "ended a container whose start was never acknowledged");
+                break;
+            }
+        }
     }
-    let _ = fs::remove_dir_all(dir);
 }

@@ -63,8 +63,8 @@ impl Shim {
     /// A connection is gone.
     pub(super) fn disconnected(&mut self, role: Role) {
         self.end_stdin(role);
-        // An engine that went away between create and start leaves a container nobody will ever start.
-        let waiting = matches!(self.processes[0].phase, Phase::Preparing | Phase::Waiting);
+        // An engine that went away before it was told of the start leaves a container nobody knows to run.
+        let waiting = matches!(self.processes[0].phase, Phase::Preparing | Phase::Waiting | Phase::Starting);
         if role == Role::Control && waiting && !self.has_other_control() {
             let _ = process::signal(self.processes[0].pidfd.as_fd(), 9);
         }
