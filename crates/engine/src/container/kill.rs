@@ -26,7 +26,12 @@ impl Engine {
             Some(text) => parse(text)?,
             None => KILL,
         };
-        if !matches!(container.state().status, Status::Running | Status::Paused) {
+        let runs = || matches!(container.state().status, Status::Running | Status::Paused);
+        if !runs() {
+            // A program can be heard before its start is noted down here; whoever heard it may signal it.
+            drop(container.turn.lock().await);
+        }
+        if !runs() {
             return Err(Error::conflict(format!(
                 "cannot kill container: {name}: container {} is not running",
                 container.id
