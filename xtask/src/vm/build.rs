@@ -102,7 +102,7 @@ fn end_to_end(tree: &Path, filter: &str) -> Result<String> {
     let images = images.parent().context("images are kept in a directory of their own")?;
     let name = images.file_name().context("which has a name")?;
     copy_tree(images, &tree.join("cache").join(name))?;
-    let command = format!("bin/e2e --test-threads 2 {filter:?}");
+    let command = format!("bin/e2e --color never --test-threads 2 {filter:?}");
     Ok(step("e2e.e2e", 3000, &format!("BUDU_CACHE=/tmp/cache {command}")))
 }
 
