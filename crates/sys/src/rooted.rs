@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat, statat};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 /// How many symbolic links one path may go through, as in the kernel.
@@ -150,12 +150,6 @@ fn components(path: &OsStr) -> impl DoubleEndedIterator<Item = OsString> {
 fn relative(path: &Path) -> &Path {
     let stripped = path.strip_prefix("/").unwrap_or(path);
     if stripped.as_os_str().is_empty() { Path::new(".") } else { stripped }
-}
-
-/// Tells whether something that is neither directory nor link lies at `name` in `parent`.
-pub fn is_other_file(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
-    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|s| !matches!(FileType::from_raw_mode(s.st_mode), FileType::Directory | FileType::Symlink))
 }
 
 #[cfg(test)]
