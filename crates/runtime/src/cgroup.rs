@@ -46,7 +46,7 @@ fn translate(resources: &Resources) -> Failing<cgroup::Resources> {
             ..cgroup::Cpu::default()
         },
         pids: resources.pids,
-        block_io: cgroup::BlockIo { weight: resources.blkio_weight, ..cgroup::BlockIo::default() },
+        block_io: cgroup::BlockIo { weight: resources.block_io.weight, ..cgroup::BlockIo::default() },
         devices: match resources.devices.as_slice() {
             [] => None,
             rules => Some(rules.iter().map(rule).collect::<Failing<_>>()?),

@@ -7,7 +7,7 @@ use budu_spec::{Classified, ErrorClass};
 
 use crate::mount_options;
 use crate::plan::{
-    Capabilities, CgroupPlan, DevicePlan, DeviceRule, ExecPlan, LogPlan, MountPlan, MountSource, Namespaces, Plan,
+    BlockIoPlan, Capabilities, CgroupPlan, DevicePlan, DeviceRule, ExecPlan, LogPlan, MountPlan, MountSource, Namespaces, Plan,
     ProcessPlan, Resources, Rootfs, Stdio, UserPlan,
 };
 
@@ -29,6 +29,26 @@ pub struct Extras {
     /// Compiled system call filter that takes the place of `linux.seccomp`;
     /// see [`crate::defaults`].
     pub seccomp: Option<Vec<u8>>,
+    /// Set for `budu oci`: the specification is honoured to the letter, nothing
+    /// is taken from the engine.
+    pub bundle: Option<Bundle>,
+}
+
+/// How a container is made of a bundle (bundle.md) by the OCI command line.
+#[derive(Debug, Clone, Default)]
+pub struct Bundle {
+    /// The bundle directory, absolute; `root.path` is relative to it.
+    pub path: PathBuf,
+    /// `--systemd-cgroup`.
+    pub systemd: bool,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub keep_keyring: bool,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// The caller is not root, or is in a user namespace: what needs root may be left out.
+    pub rootless: bool,
 }
 
 /// The configuration cannot be turned into a plan.
@@ -61,7 +81,7 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
     let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     let rootfs = match (extras.rootfs, &spec.root) {
         (Some(rootfs), _) => rootfs,
-        (None, Some(root)) => Rootfs::Directory { path: root.path.clone(), readonly },
+        (None, Some(root)) => Rootfs::Directory { path: root.path.clone(), readonly, in_place: false },
         (None, None) => return Err(wrong("root", "missing")),
     };
     let mut stdio = extras.stdio;
@@ -86,11 +106,13 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         cgroup: CgroupPlan {
             path: linux.cgroups_path.clone(),
             resources: linux.resources.as_ref().map_or(Ok(Resources::default()), resources)?,
+            ..CgroupPlan::default()
         },
         process: process(config, extras.seccomp)?,
         stdio,
         log: extras.log,
         init: extras.init,
+        ..Plan::default()
     })
 }
 
@@ -121,6 +143,8 @@ pub fn process(config: &oci::Process, seccomp: Option<Vec<u8>>) -> Result<Proces
         seccomp: seccomp.unwrap_or_default(),
         seccomp_flags: 0,
         oom_score_adj: config.oom_score_adj,
+        make_cwd: true,
+        ..ProcessPlan::default()
     })
 }
 
@@ -203,6 +227,8 @@ fn mount(n: usize, config: &oci::Mount) -> Result<MountPlan, CompileError> {
         clear: parsed.clear,
         set_recursive: parsed.set_recursive,
         propagation: parsed.propagation,
+        clear_recursive: 0,
+        idmap: None,
     })
 }
 
@@ -310,9 +336,13 @@ fn resources(config: &oci::Resources) -> Result<Resources, CompileError> {
         cpuset_cpus: cpu.cpus,
         cpuset_mems: cpu.mems,
         pids: config.pids.map(|pids| pids.limit),
-        blkio_weight: config.block_io.as_ref().and_then(|io| io.weight),
+        block_io: BlockIoPlan {
+            weight: config.block_io.as_ref().and_then(|io| io.weight),
+            ..BlockIoPlan::default()
+        },
         devices: config.devices.iter().map(device_rule).collect::<Result<_, _>>()?,
         unified: config.unified.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        ..Resources::default()
     })
 }
 
@@ -387,6 +417,6 @@ mod tests {
         assert_eq!(plan.mounts[1].source, MountSource::Bind { path: "/srv".into(), recursive: true });
         assert_eq!(plan.mounts[1].set, 0x1);
         assert_eq!(plan.mounts[1].propagation, 1 << 19 | 0x4000);
-        assert_eq!(plan.rootfs, Rootfs::Directory { path: "/r".into(), readonly: true });
+        assert_eq!(plan.rootfs, Rootfs::Directory { path: "/r".into(), readonly: true, in_place: false });
     }
 }

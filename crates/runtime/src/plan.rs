@@ -46,6 +46,86 @@ pub struct Plan {
     pub log: Option<LogPlan>,
     /// Be pid 1 ourselves: reap orphans and forward signals to the program.
     pub init: bool,
+    /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC, given to
+    /// the root once it is prepared (linux.rootfsPropagation); 0 leaves it private.
+    pub rootfs_propagation: u64,
+    /// SELinux label of the files of mounts (linux.mountLabel); empty for none.
+    pub mount_label: String,
+    /// Move the root over `/` and chroot(2) into it instead of pivot_root(2):
+    /// for a host whose own root is a ramfs.
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring.
+    pub keep_keyring: bool,
+    /// Network devices of the host that move into the container: name there, name here.
+    pub net_devices: Vec<(String, String)>,
+    /// Programs to run at the points of the life cycle.
+    pub hooks: Hooks,
+    /// What hooks and seccomp agents are told about the container besides id, pid and status.
+    pub about: About,
+}
+
+impl Plan {
+    /// Whether the first process must wait for its parent, which keeps the
+    /// host's privileges, to write id maps, lend it mounts, move devices or place it.
+    pub fn needs_parent(&self) -> bool {
+        const CLONE_NEWUSER: u64 = 0x1000_0000;
+        let enters_user = |bits: u64| bits & CLONE_NEWUSER != 0;
+        enters_user(self.namespaces.new)
+            || self.namespaces.join.iter().any(|(bit, _)| enters_user(*bit))
+            || self.cgroup.systemd
+            || !self.net_devices.is_empty()
+            || self.mounts.iter().any(|mount| mount.idmap.is_some())
+    }
+}
+
+/// The constant part of a container's state, as the specification's `state`
+/// (runtime.md "State").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// `ociVersion` of the configuration.
+    pub oci_version: String,
+    /// The bundle directory, absolute.
+    pub bundle: PathBuf,
+    /// Annotations.
+    pub annotations: std::collections::BTreeMap<String, String>,
+}
+
+/// Hooks by life cycle point (config.md "POSIX-platform Hooks"), in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// In the host's namespaces, when the container's tree stands but is not
+    /// entered; deprecated in favour of the next three.
+    pub prestart: Vec<Hook>,
+    /// As `prestart`, after it.
+    pub create_runtime: Vec<Hook>,
+    /// In the container's namespaces, before its root is entered.
+    pub create_container: Vec<Hook>,
+    /// In the container, before its program is executed.
+    pub start_container: Vec<Hook>,
+    /// In the host's namespaces, after the program was executed.
+    pub poststart: Vec<Hook>,
+    /// In the host's namespaces, after the container is deleted.
+    pub poststop: Vec<Hook>,
+}
+
+impl Hooks {
+    /// Whether creating the container runs any.
+    pub fn at_creation(&self) -> bool {
+        !(self.prestart.is_empty() && self.create_runtime.is_empty() && self.create_container.is_empty())
+    }
+}
+
+/// One program of the host that is told of the container by its state on standard input.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Absolute path of the program.
+    pub path: PathBuf,
+    /// Arguments, the program's own name first; empty for the path alone.
+    pub args: Vec<String>,
+    /// The whole environment, `KEY=value`.
+    pub env: Vec<String>,
+    /// Seconds until it is killed and counts as failed; `None` for no limit.
+    pub timeout: Option<u32>,
 }
 
 /// Which namespaces are made (`new`), and which are joined by path.
@@ -60,6 +140,8 @@ pub struct Namespaces {
     pub uid_map: Vec<(u32, u32, u32)>,
     /// Lines of gid_map.
     pub gid_map: Vec<(u32, u32, u32)>,
+    /// Offsets of a new time namespace: clock (`monotonic`, `boottime`), seconds, nanoseconds.
+    pub time_offsets: Vec<(String, i64, u32)>,
 }
 
 /// The root file system.
@@ -82,12 +164,14 @@ pub enum Rootfs {
         path: PathBuf,
         /// Make it read-only once it is prepared.
         readonly: bool,
+        /// Attach it over itself, where hooks expect it, instead of over the run directory.
+        in_place: bool,
     },
 }
 
 impl Default for Rootfs {
     fn default() -> Rootfs {
-        Rootfs::Directory { path: PathBuf::new(), readonly: false }
+        Rootfs::Directory { path: PathBuf::new(), readonly: false, in_place: false }
     }
 }
 
@@ -104,8 +188,23 @@ pub struct MountPlan {
     pub clear: u64,
     /// MOUNT_ATTR_* bits to set on everything below as well.
     pub set_recursive: u64,
+    /// MOUNT_ATTR_* bits to clear on everything below as well.
+    pub clear_recursive: u64,
     /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, with MS_REC; 0 leaves it private.
     pub propagation: u64,
+    /// Owners are shown through an id map.
+    pub idmap: Option<IdmapPlan>,
+}
+
+/// An id-mapped mount, mount_setattr(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdmapPlan {
+    /// Lines of uid_map; both maps empty for those of the container's user namespace.
+    pub uid_map: Vec<(u32, u32, u32)>,
+    /// Lines of gid_map.
+    pub gid_map: Vec<(u32, u32, u32)>,
+    /// With the mounts below it.
+    pub recursive: bool,
 }
 
 /// What is mounted.
@@ -131,6 +230,12 @@ pub enum MountSource {
     },
     /// The container's view of the cgroup file system, version 1 or 2.
     Cgroup,
+    /// Nothing new: what is mounted at the target already gets other
+    /// attributes, and these parameters of its file system.
+    Remount {
+        /// Parameters, with or without value.
+        options: Vec<(String, Option<String>)>,
+    },
 }
 
 /// A device node.
@@ -153,10 +258,34 @@ pub struct DevicePlan {
 /// The cgroup of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
-    /// Path below every hierarchy's root, such as `budu/<id>`; empty stays in the caller's.
+    /// Path below every hierarchy's root, such as `budu/<id>`; empty stays in
+    /// the caller's. With `systemd`: `slice:prefix:name`.
     pub path: String,
+    /// The path starts at the caller's own group instead of the root.
+    pub under_own: bool,
+    /// Ask systemd for the group (a scope unit) instead of making it.
+    pub systemd: bool,
+    /// Without the privilege to make one, go on in the caller's (rootless).
+    pub optional: bool,
+    /// User who may manage what is below it, cgroup v2 delegation.
+    pub owner: Option<u32>,
+    /// Intel RDT, linux.intelRdt.
+    pub intel_rdt: Option<IntelRdtPlan>,
     /// Limits.
     pub resources: Resources,
+}
+
+/// Cache and memory bandwidth allocation, resctrl (config-linux.md "Intel RDT").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntelRdtPlan {
+    /// Group name below /sys/fs/resctrl: given, or the container's id.
+    pub group: String,
+    /// The group was named by the configuration: it may exist, and is not removed.
+    pub shared: bool,
+    /// Lines of `schemata`, in the order to be written.
+    pub schemata: Vec<String>,
+    /// Make a monitoring group.
+    pub monitoring: bool,
 }
 
 /// cgroup limits in the units of cgroup v1; `None` leaves the kernel's default.
@@ -164,6 +293,8 @@ pub struct CgroupPlan {
 pub struct Resources {
     /// Bytes.
     pub memory: Option<i64>,
+    /// Refuse a memory limit below what is in use already (`checkBeforeUpdate`).
+    pub memory_check: bool,
     /// Bytes, soft limit.
     pub memory_reservation: Option<i64>,
     /// Bytes, memory plus swap; -1 unlimited.
@@ -178,18 +309,53 @@ pub struct Resources {
     pub cpu_quota: Option<i64>,
     /// Microseconds.
     pub cpu_period: Option<u64>,
+    /// Microseconds a burst may use of what earlier periods left over.
+    pub cpu_burst: Option<u64>,
+    /// SCHED_IDLE for the whole group: 1; 0 takes it back.
+    pub cpu_idle: Option<i64>,
+    /// Microseconds a real-time period (v1); -1 unlimited.
+    pub cpu_realtime_runtime: Option<i64>,
+    /// Microseconds (v1).
+    pub cpu_realtime_period: Option<u64>,
     /// CPU list.
     pub cpuset_cpus: String,
     /// Node list.
     pub cpuset_mems: String,
     /// Number of processes; -1 unlimited.
     pub pids: Option<i64>,
-    /// 10 … 1000.
-    pub blkio_weight: Option<u16>,
+    /// Block devices.
+    pub block_io: BlockIoPlan,
+    /// Huge pages: page size such as `2MB`, limit in bytes.
+    pub hugepages: Vec<(String, u64)>,
+    /// net_cls.classid (v1).
+    pub net_class: Option<u32>,
+    /// net_prio.ifpriomap (v1): interface, priority.
+    pub net_priorities: Vec<(String, u32)>,
+    /// RDMA: device, HCA handles, HCA objects; `None` is unlimited.
+    pub rdma: Vec<(String, Option<u32>, Option<u32>)>,
     /// Device access rules, in order; the first denies everything.
     pub devices: Vec<DeviceRule>,
     /// cgroup v2 files and values.
     pub unified: Vec<(String, String)>,
+}
+
+/// Block device limits; devices are major and minor numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockIoPlan {
+    /// 10 … 1000.
+    pub weight: Option<u16>,
+    /// 10 … 1000 (v1, CFQ).
+    pub leaf_weight: Option<u16>,
+    /// Major, minor, weight, leaf weight.
+    pub weight_devices: Vec<(u32, u32, Option<u16>, Option<u16>)>,
+    /// Major, minor, bytes a second.
+    pub read_bps: Vec<(u32, u32, u64)>,
+    /// Major, minor, bytes a second.
+    pub write_bps: Vec<(u32, u32, u64)>,
+    /// Major, minor, operations a second.
+    pub read_iops: Vec<(u32, u32, u64)>,
+    /// Major, minor, operations a second.
+    pub write_iops: Vec<(u32, u32, u64)>,
 }
 
 /// One device access rule.
@@ -232,6 +398,67 @@ pub struct ProcessPlan {
     pub seccomp_flags: u32,
     /// /proc/PID/oom_score_adj; `None` leaves the inherited value.
     pub oom_score_adj: Option<i32>,
+    /// Who decides the system calls that the filter hands over.
+    pub seccomp_agent: Option<SeccompAgent>,
+    /// AppArmor profile; empty for none.
+    pub apparmor_profile: String,
+    /// SELinux label; empty for none.
+    pub selinux_label: String,
+    /// sched_setattr(2).
+    pub scheduler: Option<SchedulerPlan>,
+    /// ioprio_set(2): class in the upper three of sixteen bits, level below.
+    pub io_priority: Option<u16>,
+    /// CPUs it may use before it enters the container's cgroup (exec only).
+    pub initial_cpus: Vec<u32>,
+    /// CPUs the program may use; empty leaves the cgroup's.
+    pub final_cpus: Vec<u32>,
+    /// personality(2).
+    pub personality: Option<u64>,
+    /// set_mempolicy(2).
+    pub memory_policy: Option<MemoryPolicyPlan>,
+    /// Descriptors 3 … 2+n that the program inherits.
+    pub preserve_fds: u32,
+    /// Make a missing working directory (container) or fail (exec).
+    pub make_cwd: bool,
+}
+
+/// A program on the host that decides system calls, seccomp_unotify(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompAgent {
+    /// Its socket on the host (AF_UNIX, stream).
+    pub path: PathBuf,
+    /// Opaque text it is given.
+    pub metadata: String,
+}
+
+/// sched_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerPlan {
+    /// SCHED_* number.
+    pub policy: u32,
+    /// SCHED_FLAG_* bits.
+    pub flags: u64,
+    /// Nice value.
+    pub nice: i32,
+    /// Static priority.
+    pub priority: u32,
+    /// Nanoseconds.
+    pub runtime: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// Nanoseconds.
+    pub period: u64,
+}
+
+/// set_mempolicy(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicyPlan {
+    /// MPOL_* mode.
+    pub mode: u32,
+    /// MPOL_F_* bits.
+    pub flags: u32,
+    /// Nodes.
+    pub nodes: Vec<u32>,
 }
 
 /// Whom a program runs as.

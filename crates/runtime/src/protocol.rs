@@ -90,6 +90,9 @@ pub enum Request {
 /// What a shim tells.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
+    /// From a first process to its parent: the tree stands, and the hooks of
+    /// the host are to run now. A shim never sends it on.
+    Hooks,
     /// The container stands; its first process waits to be let go.
     Created {
         /// Process id on the host.

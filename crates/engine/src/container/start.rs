@@ -152,6 +152,7 @@ impl Engine {
             log: self.log_plan(record),
             init: host.init.unwrap_or(self.0.options.init) && host.pid_mode != "host",
             seccomp: spec::filter(host, false)?,
+            bundle: None,
         };
         Ok(compile::container(&spec, extras)?)
     }

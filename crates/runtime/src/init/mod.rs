@@ -29,6 +29,11 @@ use crate::protocol::{self, Event, Failure, FailureClass};
 
 /// Byte from the shim: user id maps are written.
 pub(crate) const MAPS_WRITTEN: u8 = b'M';
+/// Byte from the parent, before [`MAPS_WRITTEN`], with descriptors of mounts:
+/// two bytes a descriptor follow, the index of its mount (little-endian).
+pub(crate) const LENT: u8 = b'L';
+/// Byte from the parent: the hooks of the host have run.
+pub(crate) const HOOKED: u8 = b'H';
 /// Byte from the shim: execute the program.
 pub(crate) const START: u8 = b'S';
 
@@ -70,8 +75,29 @@ pub(crate) struct InitStart<'a> {
     pub(crate) born_inside: bool,
     /// Names of the cgroup version 1 hierarchies it is in; none on version 2.
     pub(crate) hierarchies: &'a [String],
-    /// Standard input, output, error, unless there is a terminal.
+    /// Standard input, output, error; none keeps the inherited ones, unless there is a terminal.
     pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// Who lets the program run, and how.
+    pub(crate) gate: Gate,
+    /// End when the parent does (a shim outlives its container; `create` does not).
+    pub(crate) die_with_parent: bool,
+    /// The cgroup namespace was not made at birth: make it once inside the group.
+    pub(crate) unshare_cgroup: bool,
+}
+
+/// What the first process waits at before it executes the program.
+#[derive(Debug)]
+pub(crate) enum Gate {
+    /// [`START`] on the reporting socket.
+    Report,
+    /// [`START`] from a FIFO that any later process can find, and a FIFO for
+    /// the news: an [`Event::Failed`], or its closing by exec.
+    Fifo {
+        /// Opened for reading and writing, so that it never ends.
+        go: OwnedFd,
+        /// Opened for writing.
+        news: OwnedFd,
+    },
 }
 
 /// Runs the container's first process. Never returns: it becomes the program,

@@ -14,7 +14,7 @@ use super::log::Log;
 use super::process::{FarEnds, NearEnds, Process, pipes};
 use super::serve::Shim;
 use crate::cgroup;
-use crate::init::{ExecStart, Failing, InitStart, MAPS_WRITTEN, failed, run, run_exec};
+use crate::init::{ExecStart, Failing, Gate, InitStart, MAPS_WRITTEN, failed, run, run_exec};
 use crate::plan::{ExecPlan, Namespaces, Plan};
 use crate::protocol::{Failure, SOCKET};
 
@@ -120,6 +120,9 @@ fn first_process(
             born_inside: born_into.is_some(),
             hierarchies: &hierarchies,
             stdio: far.as_ref().map(FarEnds::borrow),
+            gate: Gate::Report,
+            die_with_parent: true,
+            unshare_cgroup: false,
         }),
     };
     drop((theirs, far));
