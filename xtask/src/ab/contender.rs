@@ -155,7 +155,7 @@ fn podman() -> Result<Contender> {
     Ok(contender)
 }
 
-mod tempdir {
+pub(super) mod tempdir {
     //! A directory that goes with its owner, on the file system that engines keep their data on.
 
     use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@ mod contender;
 mod load;
 mod memory;
 mod report;
+mod runtime;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ Cases:
   c  100 containers, started 8 at a time: containers per second
   d  memory of everything that belongs to 100 sleeping containers (with c)
 
+OCI runtimes alone: cargo xtask ab runtime --help
+
 Contenders: budu, dockerd, podman, floor. A binary in $BUDU_BIN is used as it is.
 ";
 
@@ -37,6 +40,9 @@ struct Options {
 
 /// Runs the comparison that `args` ask for and prints it.
 pub(crate) fn command(args: &[String]) -> Result<()> {
+    if let Some((first, rest)) = args.split_first().filter(|(first, _)| *first == "runtime") {
+        return runtime::command(rest).with_context(|| first.clone());
+    }
     let Some(options) = parse(args)? else {
         print!("{USAGE}");
         return Ok(());

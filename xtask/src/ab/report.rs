@@ -55,6 +55,10 @@ impl Report {
         self.add(case, Unit::PerSecond, who, count as f64 / taken.as_secs_f64());
     }
 
+    pub(super) fn megabytes(&mut self, case: &str, who: &'static str, bytes: u64) {
+        self.add(case, Unit::Megabytes, who, bytes as f64 / 1e6);
+    }
+
     pub(super) fn memory(&mut self, who: &'static str, count: usize, before: &Memory, after: &Memory) {
         let mega = |bytes: u64| bytes as f64 / 1e6;
         let each = |bytes: u64| bytes as f64 / 1e3 / count as f64;
