@@ -27,6 +27,16 @@ pub(crate) fn make(layout: Option<&Layout>, plan: &CgroupPlan) -> Failing<Option
     Ok(Some(cgroup::plan(layout, &path, &resources)?.apply()?))
 }
 
+/// Asks systemd for a scope around `pid`.
+pub(crate) fn make_scope(
+    _layout: Option<&Layout>,
+    _plan: &CgroupPlan,
+    _id: &str,
+    _pid: rustix::process::Pid,
+) -> Failing<Option<Cgroup>> {
+    Err(invalid("the systemd cgroup driver is not there yet".to_owned()))
+}
+
 fn translate(resources: &Resources) -> Failing<cgroup::Resources> {
     let non_empty = |text: &String| (!text.is_empty()).then(|| text.clone());
     Ok(cgroup::Resources {

@@ -7,8 +7,8 @@ use budu_spec::{Classified, ErrorClass};
 
 use crate::mount_options;
 use crate::plan::{
-    BlockIoPlan, Capabilities, CgroupPlan, DevicePlan, DeviceRule, ExecPlan, LogPlan, MountPlan, MountSource, Namespaces, Plan,
-    ProcessPlan, Resources, Rootfs, Stdio, UserPlan,
+    BlockIoPlan, Capabilities, CgroupPlan, DevicePlan, DeviceRule, ExecPlan, LogPlan, MountPlan, MountSource,
+    Namespaces, Plan, ProcessPlan, Resources, Rootfs, Stdio, UserPlan,
 };
 
 /// What a container needs beyond its `config.json`.
@@ -336,10 +336,7 @@ fn resources(config: &oci::Resources) -> Result<Resources, CompileError> {
         cpuset_cpus: cpu.cpus,
         cpuset_mems: cpu.mems,
         pids: config.pids.map(|pids| pids.limit),
-        block_io: BlockIoPlan {
-            weight: config.block_io.as_ref().and_then(|io| io.weight),
-            ..BlockIoPlan::default()
-        },
+        block_io: BlockIoPlan { weight: config.block_io.as_ref().and_then(|io| io.weight), ..BlockIoPlan::default() },
         devices: config.devices.iter().map(device_rule).collect::<Result<_, _>>()?,
         unified: config.unified.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
         ..Resources::default()

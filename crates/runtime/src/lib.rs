@@ -12,6 +12,7 @@
 //! - `shim`, `init`: what runs in the forked processes.
 #![forbid(unsafe_code)]
 
+mod birth;
 mod cgroup;
 pub mod compile;
 pub mod defaults;

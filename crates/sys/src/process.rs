@@ -40,6 +40,8 @@ pub struct CloneArgs<'a> {
     pub namespaces: u64,
     /// Directory of the cgroup (version 2) the copy starts in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Make a child of this process's parent, CLONE_PARENT.
+    pub sibling: bool,
 }
 
 /// Which side of the copy this is.
@@ -73,6 +75,7 @@ struct RawCloneArgs {
 }
 
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PARENT: u64 = 0x8000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Copies this process with clone3(2), like fork(2) with new namespaces.
@@ -91,6 +94,11 @@ pub fn clone3(_token: &SingleThreaded, args: CloneArgs<'_>) -> io::Result<Side> 
     if let Some(cgroup) = args.cgroup {
         raw.flags |= CLONE_INTO_CGROUP;
         raw.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    if args.sibling {
+        // The signal on exit is then the one this process itself ends with.
+        raw.flags |= CLONE_PARENT;
+        raw.exit_signal = 0;
     }
     // SAFETY: the token proves that there is one thread, so the copy has no
     // lock held by a thread it lacks; no stack is given, so the copy continues

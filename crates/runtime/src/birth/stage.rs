@@ -1,0 +1,154 @@
+//! The process in between: enters the namespaces that only children are born
+//! into, or that must own the others, and then makes the first process as its
+//! sibling (CLONE_PARENT), so that this one's parent can wait for it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use budu_sys::process::{self, CloneArgs, Side, SingleThreaded};
+use rustix::fs::{Gid, Uid};
+use rustix::process::Pid;
+
+use super::{CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, maps};
+use crate::init::{Failing, failed};
+use crate::plan::Plan;
+use crate::protocol::{self, Event};
+
+/// In this order: the user namespace grants the privilege over the others.
+const ENTERED: [u64; 3] = [CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWTIME];
+
+/// Byte from the stage: its id maps may be written; and back: they are.
+const MAPS: u8 = b'm';
+/// Byte from the stage, with the pidfd of the first process.
+const BORN: u8 = b'b';
+
+/// Whether a plan cannot be born by one clone3.
+pub(super) fn is_needed(plan: &Plan) -> bool {
+    plan.namespaces.new & CLONE_NEWTIME != 0 || plan.namespaces.join.iter().any(|(bit, _)| ENTERED.contains(bit))
+}
+
+/// As [`process::clone3`], through a process in between. `theirs` and `ours`
+/// are the two ends of the report socket, not used by anybody else yet.
+pub(super) fn clone(
+    token: &SingleThreaded,
+    plan: &Plan,
+    args: CloneArgs<'_>,
+    theirs: BorrowedFd<'_>,
+    ours: BorrowedFd<'_>,
+) -> Failing<Side> {
+    let at_once = args.namespaces & CLONE_NEWUSER;
+    let first = CloneArgs { namespaces: at_once, ..CloneArgs::default() };
+    match process::clone3(token, first).map_err(failed("create the user namespace"))? {
+        Side::Child => match enter_and_clone(token, plan, args, theirs) {
+            Ok(side) => Ok(side),
+            Err(failure) => {
+                let _ = budu_sys::socket::send_with_fds(theirs, &protocol::encode(&Event::Failed(failure)), &[]);
+                process::exit_now(1)
+            }
+        },
+        Side::Parent { pid, pidfd } => {
+            let outcome = attend(plan, pid, ours, at_once != 0);
+            let _ = process::signal(pidfd.as_fd(), 9);
+            let _ = process::reap(pidfd.as_fd(), true);
+            outcome
+        }
+    }
+}
+
+/// The parent's part: maps, and taking over the sibling.
+fn attend(plan: &Plan, stage: Pid, ours: BorrowedFd<'_>, new_user: bool) -> Failing<Side> {
+    if new_user {
+        maps::write(&plan.namespaces, stage).map_err(failed("map the user namespace's ids"))?;
+        budu_sys::socket::send_with_fds(ours, &[MAPS], &[]).map_err(failed("tell of the id maps"))?;
+    }
+    let mut buffer = [0u8; 16 << 10];
+    let (n, mut fds) =
+        budu_sys::socket::receive_with_fds(ours, &mut buffer).map_err(failed("make the container's first process"))?;
+    match (buffer.get(..n), fds.pop()) {
+        (Some([BORN]), Some(pidfd)) => {
+            let pid = process_id(&pidfd).map_err(failed("find the container's first process"))?;
+            Ok(Side::Parent { pid, pidfd })
+        }
+        (Some(frame), _) => match protocol::decode(frame.get(protocol::HEADER..).unwrap_or_default()) {
+            Ok(Event::Failed(failure)) => Err(failure),
+            _ => Err(failed("make the container's first process")(io::ErrorKind::UnexpectedEof.into())),
+        },
+        (None, _) => Err(failed("make the container's first process")(io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// The process id a pidfd stands for, as this process sees it.
+fn process_id(pidfd: &OwnedFd) -> io::Result<Pid> {
+    use std::os::fd::AsRawFd;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    info.lines()
+        .find_map(|line| line.strip_prefix("Pid:"))
+        .and_then(|number| number.trim().parse().ok())
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::other("the process has ended already"))
+}
+
+/// The stage's part. Returns in the first process only.
+fn enter_and_clone(token: &SingleThreaded, plan: &Plan, args: CloneArgs<'_>, report: BorrowedFd<'_>) -> Failing<Side> {
+    let mut namespaces = args.namespaces;
+    let joined = open_joined(plan)?;
+    if namespaces & CLONE_NEWUSER != 0 {
+        namespaces &= !CLONE_NEWUSER;
+        let mut byte = [0u8];
+        match budu_sys::socket::receive_with_fds(report, &mut byte) {
+            Ok((1, _)) if byte[0] == MAPS => {}
+            _ => process::exit_now(1),
+        }
+        become_root()?;
+    }
+    for (bit, path, file) in &joined {
+        process::setns(file.as_fd(), *bit as i32).map_err(failed(&format!("join namespace {path}")))?;
+        if *bit == CLONE_NEWUSER {
+            become_root()?;
+        }
+    }
+    process::hide();
+    if namespaces & CLONE_NEWTIME != 0 {
+        namespaces &= !CLONE_NEWTIME;
+        process::unshare(token, CLONE_NEWTIME as i32).map_err(failed("create the time namespace"))?;
+        set_offsets(plan)?;
+    }
+    let args = CloneArgs { namespaces, sibling: true, ..args };
+    match process::clone3(token, args).map_err(failed("create the container's namespaces"))? {
+        Side::Child => Ok(Side::Child),
+        Side::Parent { pidfd, .. } => {
+            let _ = budu_sys::socket::send_with_fds(report, &[BORN], &[pidfd.as_fd()]);
+            process::exit_now(0)
+        }
+    }
+}
+
+/// Opens the namespaces to enter, while their paths are still within reach.
+fn open_joined(plan: &Plan) -> Failing<Vec<(u64, String, File)>> {
+    let mut joined = Vec::new();
+    for bit in ENTERED {
+        for (_, path) in plan.namespaces.join.iter().filter(|(kind, _)| *kind == bit) {
+            let name = path.display().to_string();
+            let file = File::open(path).map_err(failed(&format!("join namespace {name}")))?;
+            joined.push((bit, name, file));
+        }
+    }
+    Ok(joined)
+}
+
+/// Takes id 0 of the user namespace this process is in now.
+fn become_root() -> Failing<()> {
+    let what = failed("become root of the user namespace");
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(|e| what(e.into()))?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(|e| what(e.into()))
+}
+
+/// Sets the clocks of the time namespace that children will be born into, time_namespaces(7).
+fn set_offsets(plan: &Plan) -> Failing<()> {
+    for (clock, secs, nanos) in &plan.namespaces.time_offsets {
+        std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
+            .map_err(failed(&format!("set the time namespace's offset of {clock}")))?;
+    }
+    Ok(())
+}
