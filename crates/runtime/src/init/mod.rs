@@ -23,15 +23,11 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::pty::OpenptFlags;
 
 pub(crate) use exec::{ExecStart, run as run_exec};
+pub(crate) use rootfs::lend;
 
 /// Moves network devices into the network namespace of `pid`.
 pub(crate) fn move_devices(_pid: rustix::process::Pid, _devices: &[(String, String)]) -> Failing<()> {
     Err(invalid("moving network devices is not there yet".to_owned()))
-}
-
-/// Makes the mounts that the parent must prepare.
-pub(crate) fn lend(_plan: &Plan, _userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(u16, OwnedFd)>> {
-    Ok(Vec::new())
 }
 
 use crate::plan::Plan;
@@ -139,7 +135,7 @@ fn become_program(start: &InitStart<'_>) -> Failing<()> {
     let _ = rustix::process::setsid();
     process::new_session_keyring().map_err(failed("make a session keyring"))?;
     name_host(plan)?;
-    let root = rootfs::build(plan, start.hierarchies)?;
+    let root = rootfs::build(plan, start.hierarchies, Vec::new())?;
     let terminal = if plan.stdio.tty { Some(open_terminal(&root)?) } else { None };
     root.write_sysctls(&plan.sysctls)?;
     root.protect(plan)?;

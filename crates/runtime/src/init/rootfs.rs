@@ -26,8 +26,14 @@ pub(super) struct NewRoot {
     pub(super) devpts: Option<OwnedFd>,
 }
 
-/// Builds the whole tree below a private mount point.
-pub(super) fn build(plan: &Plan, hierarchies: &[String]) -> Failing<NewRoot> {
+/// Makes the mounts that the parent must prepare: number in the plan, detached mount.
+pub(crate) fn lend(_plan: &Plan, _userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(u16, OwnedFd)>> {
+    Ok(Vec::new())
+}
+
+/// Builds the whole tree below a private mount point; `lent` is what the
+/// parent prepared with [`lend`].
+pub(super) fn build(plan: &Plan, hierarchies: &[String], _lent: Vec<(u16, OwnedFd)>) -> Failing<NewRoot> {
     // Nothing mounted from here on may travel back to the host.
     mount::set_attributes(CWD, c"/", 0, 0, MS_PRIVATE, true).map_err(failed("make the mounts private"))?;
     let about = |mount: &MountPlan| format!("mount {}", mount.target);
