@@ -4,6 +4,7 @@
 mod ab;
 mod packages;
 mod peers;
+mod stage;
 mod test;
 mod tidy;
 mod vm;

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use budu_testkit::{Backend, Cage, Client, Engine, Options, Registry, World, images, peers};
 
+use crate::stage::Dir;
+
 /// A contender's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -33,9 +35,9 @@ impl Kind {
 /// A contender that is ready to run.
 #[derive(Debug)]
 pub(super) enum Contender {
-    Floor { lower: PathBuf, dir: PathBuf, _temporary: tempdir::Dir },
+    Floor { lower: PathBuf, dir: PathBuf, _temporary: Dir },
     Engine { kind: Kind, engine: Box<Engine> },
-    Podman { cage: Cage, _side: Cage, dir: PathBuf, _temporary: tempdir::Dir },
+    Podman { cage: Cage, _side: Cage, dir: PathBuf, _temporary: Dir },
 }
 
 impl Contender {
@@ -130,7 +132,7 @@ fn floor_binary() -> Result<PathBuf> {
 }
 
 fn floor() -> Result<Contender> {
-    let temporary = tempdir::Dir::new()?;
+    let temporary = Dir::new()?;
     let lower = temporary.path().join("lower");
     std::fs::create_dir_all(lower.join("bin"))?;
     std::fs::copy("/bin/busybox", lower.join("bin/true"))?;
@@ -145,7 +147,7 @@ fn engine(kind: Kind, backend: Backend) -> Result<Contender> {
 }
 
 fn podman() -> Result<Contender> {
-    let temporary = tempdir::Dir::new()?;
+    let temporary = Dir::new()?;
     let dir = temporary.path().to_owned();
     let cage = Cage::new(&peers::world(&dir))?;
     let side = Cage::new(&World { network_of: Some(cage.pid()), ..World::default() })?;
@@ -153,34 +155,4 @@ fn podman() -> Result<Contender> {
     let contender = Contender::Podman { cage, _side: side, dir, _temporary: temporary };
     contender.client(&["pull", "--quiet", "--tls-verify=false", images::BUSYBOX])?;
     Ok(contender)
-}
-
-pub(super) mod tempdir {
-    //! A directory that goes with its owner, on the file system that engines keep their data on.
-
-    use std::path::{Path, PathBuf};
-
-    #[derive(Debug)]
-    pub(crate) struct Dir(PathBuf);
-
-    impl Dir {
-        pub(crate) fn new() -> std::io::Result<Dir> {
-            static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-            let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let name = format!("budu-ab.{}.{number}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir(&path)?;
-            Ok(Dir(path))
-        }
-
-        pub(crate) fn path(&self) -> &Path {
-            &self.0
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 }
