@@ -4,30 +4,39 @@
 //! where a type comes from. Unknown members are ignored, as the specification
 //! asks ("extensibility").
 
+mod decode;
+mod features;
 mod linux;
+mod resources;
+mod state;
 
 use std::collections::BTreeMap;
+use std::ops::Not;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use decode::{DecodeError, decode};
+pub use features::*;
 pub use linux::*;
+pub use resources::*;
+pub use state::*;
 
 /// The version of the specification these types follow.
 pub const VERSION: &str = "1.3.0";
 
-/// A whole `config.json`.
+/// A whole `config.json`, members in the order of the specification's Go bindings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
     /// SemVer of the specification it was written for.
     pub oci_version: String,
-    /// The root file system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<Root>,
     /// The program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// The root file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
     /// Host name in the UTS namespace.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,
@@ -55,6 +64,7 @@ pub struct Root {
     /// Directory, relative to the bundle.
     pub path: PathBuf,
     /// Read-only.
+    #[serde(skip_serializing_if = "Not::not")]
     pub readonly: bool,
 }
 
@@ -63,6 +73,7 @@ pub struct Root {
 #[serde(rename_all = "camelCase", default)]
 pub struct Process {
     /// Give it a terminal.
+    #[serde(skip_serializing_if = "Not::not")]
     pub terminal: bool,
     /// Size of the terminal.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,8 +81,10 @@ pub struct Process {
     /// Whom it runs as.
     pub user: User,
     /// Program and arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// `KEY=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// Working directory, absolute.
     pub cwd: String,
@@ -82,6 +95,7 @@ pub struct Process {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rlimits: Vec<Rlimit>,
     /// prctl(PR_SET_NO_NEW_PRIVS).
+    #[serde(skip_serializing_if = "Not::not")]
     pub no_new_privileges: bool,
     /// AppArmor profile.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -105,6 +119,7 @@ pub struct Process {
 
 /// `consoleSize`, in characters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ConsoleSize {
     /// Rows.
     pub height: u16,
@@ -140,19 +155,25 @@ pub struct User {
 #[serde(default)]
 pub struct Capabilities {
     /// Bounding set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bounding: Vec<String>,
     /// Effective set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub effective: Vec<String>,
     /// Inheritable set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inheritable: Vec<String>,
     /// Permitted set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub permitted: Vec<String>,
     /// Ambient set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ambient: Vec<String>,
 }
 
 /// One resource limit, setrlimit(2).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rlimit {
     /// `RLIMIT_*`.
     #[serde(rename = "type")]
@@ -198,9 +219,10 @@ pub struct IoPriority {
 #[serde(default)]
 pub struct CpuAffinity {
     /// Before joining the cgroup.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub initial: String,
     /// At exec.
-    #[serde(rename = "final")]
+    #[serde(rename = "final", skip_serializing_if = "String::is_empty")]
     pub last: String,
 }
 
@@ -232,16 +254,22 @@ pub struct Mount {
 #[serde(rename_all = "camelCase", default)]
 pub struct Hooks {
     /// Deprecated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prestart: Vec<Hook>,
     /// In the runtime namespace, before pivot_root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub create_runtime: Vec<Hook>,
     /// In the container namespace, before pivot_root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub create_container: Vec<Hook>,
     /// In the container namespace, before the program.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub start_container: Vec<Hook>,
     /// After the program was started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
     /// After the container was deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
 }
 
@@ -252,8 +280,10 @@ pub struct Hook {
     /// Absolute path on the host.
     pub path: PathBuf,
     /// argv, including argv[0].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// `KEY=value`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]

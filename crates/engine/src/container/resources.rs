@@ -163,6 +163,7 @@ pub(crate) fn oci(host: &HostConfig) -> Result<oci::Resources, Error> {
             swap: set(r.memory_swap),
             swappiness: r.memory_swappiness.and_then(|n| u64::try_from(n).ok()),
             disable_oom_killer: r.oom_kill_disable.filter(|on| *on),
+            ..oci::Memory::default()
         }),
         cpu: Some(oci::Cpu {
             shares: u64::try_from(r.cpu_shares).ok().filter(|n| *n != 0),
@@ -175,11 +176,11 @@ pub(crate) fn oci(host: &HostConfig) -> Result<oci::Resources, Error> {
         pids: r.pids_limit.filter(|n| *n > 0).map(|limit| oci::Pids { limit }),
         block_io: Some(oci::BlockIo {
             weight: Some(r.blkio_weight).filter(|n| *n != 0),
-            leaf_weight: None,
             throttle_read_bps_device: throttle(&r.blkio_device_read_bps)?,
             throttle_write_bps_device: throttle(&r.blkio_device_write_bps)?,
             throttle_read_iops_device: throttle(&r.blkio_device_read_iops)?,
             throttle_write_iops_device: throttle(&r.blkio_device_write_iops)?,
+            ..oci::BlockIo::default()
         }),
         ..oci::Resources::default()
     })

@@ -223,7 +223,7 @@ pub fn oci_filter(config: &oci::Seccomp) -> Result<Filter, SeccompError> {
         });
     }
     let default = action(&config.default_action, config.default_errno_ret)?;
-    Ok(Filter { default, arches, rules, flags: flags(config.flags.iter())? })
+    Ok(Filter { default, arches, rules, flags: flags(config.flags.iter().flatten())? })
 }
 
 /// The compiled filter of the built-in profile, remembered per set of capabilities.

@@ -4,33 +4,36 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// `linux`.
+use super::Resources;
+
+/// `linux`, members in the order of the specification's Go bindings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Linux {
-    /// Namespaces to make or join.
-    pub namespaces: Vec<Namespace>,
     /// User ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
     /// Group ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gid_mappings: Vec<IdMapping>,
-    /// Clock offsets: `monotonic`, `boottime`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub time_offsets: BTreeMap<String, TimeOffset>,
-    /// Device nodes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub devices: Vec<Device>,
-    /// Where in the cgroup hierarchy.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub cgroups_path: String,
-    /// cgroup limits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<Resources>,
     /// Kernel parameters.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctl: BTreeMap<String, String>,
+    /// cgroup limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// Where in the cgroup hierarchy.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroups_path: String,
+    /// Namespaces to make or join.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
+    /// Device nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Network devices that move into the container, by their names on the host.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// System call filter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<Seccomp>,
@@ -46,6 +49,18 @@ pub struct Linux {
     /// SELinux label of mounts.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mount_label: String,
+    /// Intel Resource Director Technology.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<IntelRdt>,
+    /// set_mempolicy(2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// personality(2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// Clock offsets: `monotonic`, `boottime`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub time_offsets: BTreeMap<String, TimeOffset>,
 }
 
 /// One of `linux.namespaces`.
@@ -88,11 +103,11 @@ pub struct TimeOffset {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Device {
+    /// Path in the container.
+    pub path: String,
     /// `c b u p`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Path in the container.
-    pub path: String,
     /// Major number.
     pub major: i64,
     /// Minor number.
@@ -108,161 +123,6 @@ pub struct Device {
     pub gid: Option<u32>,
 }
 
-/// `resources`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// Device access rules, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub devices: Vec<DeviceRule>,
-    /// Memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
-    /// CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<Cpu>,
-    /// Number of processes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pids: Option<Pids>,
-    /// Block devices.
-    #[serde(rename = "blockIO", skip_serializing_if = "Option::is_none")]
-    pub block_io: Option<BlockIo>,
-    /// Huge pages.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hugepage_limits: Vec<HugepageLimit>,
-    /// cgroup v2 files and values.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub unified: BTreeMap<String, String>,
-}
-
-/// One device access rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DeviceRule {
-    /// Allow or deny.
-    pub allow: bool,
-    /// `a c b`.
-    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
-    pub kind: String,
-    /// Major; absent is all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub major: Option<i64>,
-    /// Minor; absent is all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub minor: Option<i64>,
-    /// Some of `rwm`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub access: String,
-}
-
-/// `memory`, bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Memory {
-    /// Hard limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<i64>,
-    /// Soft limit.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reservation: Option<i64>,
-    /// Memory plus swap.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swap: Option<i64>,
-    /// 0 … 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub swappiness: Option<u64>,
-    /// No OOM killer (v1).
-    #[serde(rename = "disableOOMKiller", skip_serializing_if = "Option::is_none")]
-    pub disable_oom_killer: Option<bool>,
-}
-
-/// `cpu`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Cpu {
-    /// Relative weight.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shares: Option<u64>,
-    /// Microseconds a period.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quota: Option<i64>,
-    /// Microseconds of burst.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub burst: Option<u64>,
-    /// Microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub period: Option<u64>,
-    /// Microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub realtime_runtime: Option<i64>,
-    /// Microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub realtime_period: Option<u64>,
-    /// CPU list.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub cpus: String,
-    /// Node list.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub mems: String,
-    /// SCHED_IDLE for the whole group.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle: Option<i64>,
-}
-
-/// `pids`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Pids {
-    /// -1 is unlimited.
-    pub limit: i64,
-}
-
-/// `blockIO`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct BlockIo {
-    /// 10 … 1000.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u16>,
-    /// Weight against own children.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub leaf_weight: Option<u16>,
-    /// Read bytes per second.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub throttle_read_bps_device: Vec<Throttle>,
-    /// Write bytes per second.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub throttle_write_bps_device: Vec<Throttle>,
-    /// Reads per second.
-    #[serde(rename = "throttleReadIOPSDevice", skip_serializing_if = "Vec::is_empty")]
-    pub throttle_read_iops_device: Vec<Throttle>,
-    /// Writes per second.
-    #[serde(rename = "throttleWriteIOPSDevice", skip_serializing_if = "Vec::is_empty")]
-    pub throttle_write_iops_device: Vec<Throttle>,
-}
-
-/// A rate limit of one device.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Throttle {
-    /// Major number.
-    pub major: i64,
-    /// Minor number.
-    pub minor: i64,
-    /// Per second.
-    pub rate: u64,
-}
-
-/// One of `hugepageLimits`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct HugepageLimit {
-    /// `2MB`, `1GB`, …
-    pub page_size: String,
-    /// Bytes.
-    pub limit: u64,
-}
-
 /// `seccomp`, kept as names; the compiler in `sys` knows the numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -275,9 +135,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_*`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_*`; absent is not the same as empty: then the runtime chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// Socket of the notify agent.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
@@ -314,7 +174,66 @@ pub struct SeccompArg {
     /// Compared with, or the mask.
     pub value: u64,
     /// Compared with after masking.
+    #[serde(skip_serializing_if = "is_zero")]
     pub value_two: u64,
     /// `SCMP_CMP_*`.
     pub op: String,
+}
+
+/// One of `netDevices`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetDevice {
+    /// Name in the container; empty keeps it, a `%d` in it is filled in by the kernel.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+/// `intelRdt` (config-linux.md "IntelRdt").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntelRdt {
+    /// Class of service; `/` is the default one, empty makes one of the container's own.
+    #[serde(rename = "closID", skip_serializing_if = "String::is_empty")]
+    pub clos_id: String,
+    /// Lines of `schemata`, written after the two below.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    /// `L3:…`.
+    #[serde(rename = "l3CacheSchema", skip_serializing_if = "String::is_empty")]
+    pub l3_cache_schema: String,
+    /// `MB:…`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mem_bw_schema: String,
+    /// Make a monitoring group.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub enable_monitoring: bool,
+}
+
+/// `memoryPolicy`, set_mempolicy(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryPolicy {
+    /// `MPOL_*`.
+    pub mode: String,
+    /// Node list.
+    pub nodes: String,
+    /// `MPOL_F_*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// `personality`, personality(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Personality {
+    /// `LINUX` or `LINUX32`.
+    pub domain: String,
+    /// None is defined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
