@@ -1,22 +1,26 @@
 //! The plan carried out.
 
 use super::plan::Write;
+use super::resources::Memory;
 use super::{CgroupPath, Controllers, Error, Hierarchy, Layout, Plan, Resources, Version, device_program};
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, Mode, OFlags};
 use rustix::io::{self, Errno};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// The group's directory in one hierarchy.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) hierarchy: Hierarchy,
     pub(super) fd: OwnedFd,
+    /// Not found but made.
+    pub(super) made: bool,
 }
 
-/// A group that exists. Dropping it removes the directories (which fails while processes are inside), unless
+/// A group that exists. Dropping it removes the directories it made (which fails while processes are inside), unless
 /// [`Cgroup::keep`] was called.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -24,39 +28,6 @@ pub struct Cgroup {
     pub(super) path: CgroupPath,
     pub(super) directories: Vec<Directory>,
     pub(super) armed: bool,
-}
-
-/// How a process gets in. Made by the parent, used by the child, without allocating.
-#[derive(Debug)]
-pub enum Entry {
-    /// The `tasks` file of each hierarchy, open for writing. The single-threaded process writes `0` into each.
-    V1(Vec<OwnedFd>),
-    /// The directory, for `CLONE_INTO_CGROUP`.
-    V2(OwnedFd),
-}
-
-impl Entry {
-    /// The directory for clone3's `cgroup` field, if this host has that door.
-    pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Entry::V1(_) => None,
-            Entry::V2(directory) => Some(directory.as_fd()),
-        }
-    }
-
-    /// Moves the calling thread (v1) or process (v2, where clone3 could not do it) inside.
-    ///
-    /// # Errors
-    /// The kernel's, `ENODEV` for a removed group.
-    pub fn enter(&self) -> io::Result<()> {
-        match self {
-            Entry::V1(tasks) => tasks.iter().try_for_each(|file| io::write(file, b"0").map(drop)),
-            Entry::V2(directory) => {
-                let file = fs::openat(directory, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-                io::write(&file, b"0").map(drop)
-            }
-        }
-    }
 }
 
 impl Plan {
@@ -72,63 +43,91 @@ impl Plan {
             armed: true,
         };
         for hierarchy in &self.hierarchies {
-            let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
-                .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
-            if self.version == Version::V2 {
-                super::control::enable(root.as_fd(), hierarchy, &self.path, self.enable)?;
+            match self.directory(hierarchy) {
+                Ok(directory) => group.directories.push(directory),
+                // Whether a limit is lost by that shows when it is written.
+                Err(error) if self.lenient && self.version == Version::V1 && error.is_denied() => {}
+                Err(error) => return Err(error),
             }
-            let fd = make(root.as_fd(), hierarchy, &self.path, self.version)?;
-            group.directories.push(Directory { hierarchy: hierarchy.clone(), fd });
         }
         group.write(self)?;
         Ok(group)
     }
+
+    fn directory(&self, hierarchy: &Hierarchy) -> Result<Directory, Error> {
+        let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
+            .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
+        let all_on = self.version == Version::V1 || super::enable::enable(root.as_fd(), hierarchy, self)?;
+        let (fd, made) = make(root.as_fd(), hierarchy, self)?;
+        let directory = Directory { hierarchy: hierarchy.clone(), fd, made };
+        if !all_on {
+            super::enable::check_type(&directory, self)?;
+        }
+        Ok(directory)
+    }
 }
 
-/// Makes one directory with its parents, most often just the last one.
-fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, path: &CgroupPath, version: Version) -> Result<OwnedFd, Error> {
+/// Makes one directory with its parents, most often just the last one; says whether it did.
+fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, plan: &Plan) -> Result<(OwnedFd, bool), Error> {
+    let path = &plan.path;
     let full = || PathBuf::from(format!("{}{path}", hierarchy.mount.display()));
     let fail = |action: &str, errno: Errno| Error::io(action, full(), errno);
     // A new cpuset of v1 has no processor and no memory node: nobody may enter before each level got its parent's.
     // On v2 an empty one means its parent's, and the files only exist where the controller is switched on.
-    let cpuset = version == Version::V1 && hierarchy.controllers.contains(Controllers::CPUSET);
+    let cpuset = plan.version == Version::V1 && hierarchy.controllers.contains(Controllers::CPUSET);
     let mode = Mode::from_raw_mode(0o755);
     let mut result = fs::mkdirat(root, path.as_str(), mode);
     if result == Err(Errno::NOENT) || cpuset {
-        let mut prefix = String::new();
-        for part in path.components() {
-            let parent = prefix.clone();
-            prefix = if prefix.is_empty() { part.to_owned() } else { format!("{prefix}/{part}") };
-            result = fs::mkdirat(root, prefix.as_str(), mode);
-            match result {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(fail("create", errno)),
-            }
-            if cpuset {
-                inherit_cpuset(root, &parent, &prefix).map_err(|errno| fail("prepare the cpuset", errno))?;
-            }
-        }
+        result = make_each(root, path, cpuset, result.is_ok()).map_err(|errno| fail("create", errno))?;
     }
+    let open = || fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()).map_err(|errno| fail("open", errno));
     match result {
-        Ok(()) => {}
+        Ok(()) => Ok((open()?, true)),
         Err(Errno::EXIST) => {
             // Left behind by a crash, and then empty, or somebody else's.
-            let fd = fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()).map_err(|errno| fail("open", errno))?;
-            let busy = super::control::read(fd.as_fd(), "cgroup.procs").map_err(|errno| fail("read", errno))?;
-            if !busy.is_empty() && !cpuset {
-                return Err(fail("take over (it has processes)", Errno::BUSY));
+            let fd = open()?;
+            let count = super::control::count(fd.as_fd()).map_err(|errno| fail("read", errno))?;
+            // A cpuset is often shared with whom the processors were set aside for.
+            if count > 0 && (!cpuset || plan.complete) {
+                return Err(Error::NotEmpty { path: full(), count });
             }
-            return Ok(fd);
+            if super::control::is_frozen(plan.version, hierarchy, fd.as_fd()).unwrap_or(false) {
+                return Err(Error::Frozen { path: full() });
+            }
+            Ok((fd, false))
         }
-        Err(errno) => return Err(fail("create", errno)),
+        Err(errno) => Err(fail("create", errno)),
     }
-    fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()).map_err(|errno| fail("open", errno))
 }
 
-fn inherit_cpuset(root: BorrowedFd<'_>, parent: &str, child: &str) -> io::Result<()> {
+/// Each level of a path; the last one's outcome.
+fn make_each(root: BorrowedFd<'_>, path: &CgroupPath, cpuset: bool, made: bool) -> io::Result<io::Result<()>> {
+    let mut result = Ok(());
+    let mut prefix = String::new();
+    for part in path.components() {
+        let parent = prefix.clone();
+        prefix = if prefix.is_empty() { part.to_owned() } else { format!("{prefix}/{part}") };
+        let last = prefix.len() == path.as_str().len();
+        result = if made {
+            if last { Ok(()) } else { Err(Errno::EXIST) }
+        } else {
+            fs::mkdirat(root, prefix.as_str(), Mode::from_raw_mode(0o755))
+        };
+        match result {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Ok(Err(errno)),
+        }
+        if cpuset && (!made || last) {
+            inherit_cpuset(root, &parent, &prefix, result.is_ok())?;
+        }
+    }
+    Ok(result)
+}
+
+fn inherit_cpuset(root: BorrowedFd<'_>, parent: &str, child: &str, new: bool) -> io::Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let child = format!("{child}/{file}");
-        if super::control::read(root, &child)?.trim_ascii().is_empty() {
+        if new || super::control::read(root, &child)?.trim_ascii().is_empty() {
             let parent = if parent.is_empty() { file.to_owned() } else { format!("{parent}/{file}") };
             let value = super::control::read(root, &parent)?;
             super::control::write(root, &child, value.trim_ascii())?;
@@ -149,7 +148,7 @@ impl Cgroup {
             let found = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
                 .and_then(|root| fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()));
             match found {
-                Ok(fd) => directories.push(Directory { hierarchy: hierarchy.clone(), fd }),
+                Ok(fd) => directories.push(Directory { hierarchy: hierarchy.clone(), fd, made: false }),
                 Err(errno) => last = errno,
             }
         }
@@ -189,61 +188,92 @@ impl Cgroup {
             .map(|one| one.fd.as_fd())
     }
 
-    /// The door for a new process.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn entry(&self) -> Result<Entry, Error> {
-        if self.version == Version::V2 {
-            let directory = self.directories.first().ok_or(Error::NotMounted)?;
-            let fd = directory.fd.try_clone().map_err(|source| Error::io("open", self.full(directory), source))?;
-            return Ok(Entry::V2(fd));
-        }
-        let open = |directory: &Directory| {
-            fs::openat(&directory.fd, c"tasks", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|errno| Error::io("open tasks in", self.full(directory), errno))
-        };
-        self.directories.iter().map(open).collect::<Result<_, _>>().map(Entry::V1)
-    }
-
-    /// Changes limits of a running group. Needs a handle with the same hierarchies; a limit for a controller the group
-    /// does not have is an error on v1. On v2 a controller that no limit needed before is switched on.
+    /// Changes limits of a running group. A group of v1 that was made without the controller of a limit gets a
+    /// directory in that hierarchy too, with its processes; on v2 a controller that no limit needed before is switched
+    /// on. The group must lie at the layout's base.
     ///
     /// # Errors
     /// As [`super::plan`] and [`Plan::apply`].
-    pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        let layout = Layout {
-            version: self.version,
-            hierarchies: self.directories.iter().map(|one| one.hierarchy.clone()).collect(),
-            unified: None,
-        };
-        let plan = super::plan_update(&layout, &self.path, resources)?;
+    pub fn update(&mut self, layout: &Layout, resources: &Resources, lenient: bool) -> Result<(), Error> {
+        let mut plan = super::plan_update(layout, &self.path, resources)?;
+        plan.lenient = lenient;
         if self.version == Version::V2 {
             for hierarchy in &layout.hierarchies {
                 let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
                     .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
-                super::control::enable(root.as_fd(), hierarchy, &self.path, plan.enable)?;
+                super::enable::enable(root.as_fd(), hierarchy, &plan)?;
             }
+        } else {
+            self.enter_more(&plan)?;
         }
         self.write(&plan)
+    }
+
+    /// v1: hierarchies that the plan writes to and the group is not in.
+    fn enter_more(&mut self, plan: &Plan) -> Result<(), Error> {
+        for (at, hierarchy) in plan.hierarchies.iter().enumerate() {
+            let known = self.directories.iter().any(|one| one.hierarchy.mount == hierarchy.mount);
+            if known || !plan.writes.iter().any(|write| write.hierarchy == at) {
+                continue;
+            }
+            let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
+                .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
+            let (fd, made) = make(root.as_fd(), hierarchy, plan)?;
+            let members = self.procs()?;
+            self.directories.push(Directory { hierarchy: hierarchy.clone(), fd, made });
+            let directory = &self.directories[self.directories.len() - 1];
+            super::control::move_in(directory.fd.as_fd(), &members)
+                .map_err(|errno| Error::io("move processes to", self.full(directory), errno))?;
+        }
+        Ok(())
     }
 
     /// All writes of a plan. One that fails is repeated once after the others, because some limits depend on each
     /// other and which of two must come first depends on the values before.
     fn write(&self, plan: &Plan) -> Result<(), Error> {
+        if let Some(wish) = &plan.check_memory {
+            self.check_memory(wish)?;
+        }
         let mut late = Vec::new();
         for write in &plan.writes {
-            let Some(directory) = self.directory_of(plan, write) else { continue };
-            if self.write_one(directory, write).is_err() {
+            let Some(directory) = self.directory_of(plan, write) else {
+                if plan.lenient && !write.file.starts_with("devices.") {
+                    let controller = write.file.split('.').next().unwrap_or_default().to_owned();
+                    return Err(Error::NotJoined { controller });
+                }
+                continue;
+            };
+            if self.write_one(directory, write, plan.lenient).is_err() {
                 late.push((directory, write));
             }
         }
         for (directory, write) in late {
-            self.write_one(directory, write)?;
+            self.write_one(directory, write, plan.lenient)?;
         }
         if let (Some(program), Some(directory)) = (&plan.devices, self.directories.first()) {
-            device_program::replace(directory.fd.as_fd(), program)
-                .map_err(|errno| Error::io("attach the device program to", self.full(directory), errno))?;
+            match device_program::replace(directory.fd.as_fd(), program) {
+                Err(Errno::PERM | Errno::ACCESS) if plan.lenient => {}
+                other => {
+                    other.map_err(|errno| Error::io("attach the device program to", self.full(directory), errno))?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A limit that what is in use already reaches would end in somebody's death.
+    fn check_memory(&self, wish: &Memory) -> Result<(), Error> {
+        let Some(used) =
+            self.directory(Controllers::MEMORY).and_then(|group| super::control::number(group, "memory.current"))
+        else {
+            return Ok(());
+        };
+        for (what, limit) in [("memory+swap limit", wish.swap), ("memory limit", wish.limit)] {
+            if let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit != 0)
+                && limit <= used
+            {
+                return Err(Error::InUse { what, limit, used });
+            }
         }
         Ok(())
     }
@@ -254,7 +284,7 @@ impl Cgroup {
         self.directories.iter().find(|one| one.hierarchy.mount == *wanted)
     }
 
-    fn write_one(&self, directory: &Directory, write: &Write) -> Result<(), Error> {
+    fn write_one(&self, directory: &Directory, write: &Write, lenient: bool) -> Result<(), Error> {
         let mut result = super::control::write(directory.fd.as_fd(), &write.file, write.value.as_bytes());
         let (mut file, mut value) = (&write.file, &write.value);
         if result == Err(Errno::NOENT)
@@ -265,60 +295,20 @@ impl Cgroup {
         }
         match result {
             Err(Errno::NOENT) if write.optional => Ok(()),
+            Err(Errno::PERM | Errno::ACCESS) if file.starts_with("devices.") && lenient => Ok(()),
+            Err(Errno::BUSY) if file == "memory.limit_in_bytes" => Err(self.below_usage(directory, value)),
             Err(errno) => Err(Error::io(format!("write {value:?} to"), self.full(directory).join(file), errno)),
             Ok(()) => Ok(()),
         }
     }
 
+    fn below_usage(&self, directory: &Directory, limit: &str) -> Error {
+        let number = |file| super::control::number(directory.fd.as_fd(), file).unwrap_or(0);
+        let (usage, peak) = (number("memory.usage_in_bytes"), number("memory.max_usage_in_bytes"));
+        Error::TooSmall { limit: limit.to_owned(), usage, peak }
+    }
+
     pub(super) fn full(&self, directory: &Directory) -> PathBuf {
         PathBuf::from(format!("{}{}", directory.hierarchy.mount.display(), self.path))
-    }
-
-    /// Removes the group and the groups below it. Processes inside are not killed: see [`Cgroup::kill_all`].
-    ///
-    /// # Errors
-    /// [`Error::Io`] with `EBUSY` when processes are still there after half a second.
-    pub fn remove(&mut self) -> Result<(), Error> {
-        self.armed = false;
-        let mut failed = None;
-        for directory in &self.directories {
-            if let Err(errno) = remove(directory, &self.path) {
-                failed = Some(Error::io("remove", self.full(directory), errno));
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-fn remove(directory: &Directory, path: &CgroupPath) -> io::Result<()> {
-    let root = fs::open(&directory.hierarchy.mount, DIRECTORY, Mode::empty())?;
-    let mut pause = std::time::Duration::from_millis(1);
-    loop {
-        let mut result = fs::unlinkat(&root, path.as_str(), AtFlags::REMOVEDIR);
-        if result == Err(Errno::BUSY) {
-            // Groups that the container made for itself go first.
-            for child in super::control::descendants(directory.fd.as_fd())? {
-                let _ = fs::unlinkat(&directory.fd, child.as_str(), AtFlags::REMOVEDIR);
-            }
-            result = fs::unlinkat(&root, path.as_str(), AtFlags::REMOVEDIR);
-        }
-        match result {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY) if pause.as_millis() <= 256 => {
-                // A process that was just killed leaves within milliseconds, and nothing announces it on v1.
-                std::thread::sleep(pause);
-                pause *= 2;
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        if self.armed {
-            // Undoing a failed start: its error is reported, not this one.
-            let _ = self.remove();
-        }
     }
 }

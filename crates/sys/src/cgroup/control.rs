@@ -1,6 +1,6 @@
 //! What can be done with the processes of a group, and small file operations relative to its directory.
 
-use super::{Cgroup, CgroupPath, Controllers, Error, Hierarchy, Version};
+use super::{Cgroup, Controllers, Error, Hierarchy, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, Dir, FileType, Mode, OFlags};
 use rustix::io::{self, Errno};
@@ -72,80 +72,99 @@ fn below(directory: BorrowedFd<'_>, prefix: &str, depth: u8, found: &mut Vec<Str
     Ok(())
 }
 
-/// Switches controllers on in every ancestor of `path`, from the root down.
-///
-/// The ancestors below the root are ours and hold no process. In a container with a private cgroup namespace even the
-/// root is an ordinary group, and while it holds processes (the container's own) it may not hand controllers down:
-/// these processes are then moved to a group `init` beside ours.
-pub(super) fn enable(
-    root: BorrowedFd<'_>,
-    hierarchy: &Hierarchy,
-    path: &CgroupPath,
-    controllers: Controllers,
-) -> Result<(), Error> {
-    if controllers.is_empty() {
-        return Ok(());
-    }
-    let fail = |action: &str, errno: Errno| Error::io(action, hierarchy.mount.join("cgroup.subtree_control"), errno);
-    let mut level = String::new();
-    for part in path.components() {
-        let file = format!("{level}cgroup.subtree_control");
-        let text = match read(root, &file) {
-            Ok(text) => text,
-            Err(Errno::NOENT) if !level.is_empty() => {
-                let _ = fs::mkdirat(root, level.trim_end_matches('/'), Mode::from_raw_mode(0o755));
-                read(root, &file).map_err(|errno| fail("read", errno))?
-            }
-            Err(errno) => return Err(fail("read", errno)),
-        };
-        let text = String::from_utf8_lossy(&text);
-        let on = text
-            .split_ascii_whitespace()
-            .filter_map(Controllers::from_name)
-            .fold(Controllers::NONE, Controllers::union);
-        let missing = controllers.difference(on);
-        if !missing.is_empty() {
-            let names: Vec<String> = missing.names().map(|name| format!("+{name}")).collect();
-            let value = names.join(" ");
-            let mut result = write(root, &file, value.as_bytes());
-            if result == Err(Errno::BUSY) && level.is_empty() {
-                evacuate(root).map_err(|errno| fail("move processes out of the root group for", errno))?;
-                result = write(root, &file, value.as_bytes());
-            }
-            result.map_err(|errno| fail(&format!("write {value:?} to"), errno))?;
-        }
-        level.push_str(part);
-        level.push('/');
-    }
-    Ok(())
-}
-
-/// Moves every process of the namespace's root group to a group `init` below it.
-fn evacuate(root: BorrowedFd<'_>) -> io::Result<()> {
-    match fs::mkdirat(root, "init", Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    // New ones may be forked meanwhile.
-    for _ in 0..10 {
-        let pids = pids(&read(root, "cgroup.procs")?);
-        if pids.is_empty() {
-            break;
-        }
-        for pid in pids {
-            match write(root, "init/cgroup.procs", pid.as_raw_nonzero().to_string().as_bytes()) {
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Process ids, one per line; a `0` (a process outside our pid namespace) is left out.
-fn pids(text: &[u8]) -> Vec<Pid> {
+pub(super) fn pids(text: &[u8]) -> Vec<Pid> {
     let lines = text.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok());
     lines.filter_map(|line| line.parse().ok().and_then(Pid::from_raw)).collect()
+}
+
+/// Processes of a group and the groups below it. In a threaded group only threads are listed.
+pub(super) fn procs_below(directory: BorrowedFd<'_>) -> io::Result<Vec<Pid>> {
+    let mut found = members(directory, "")?;
+    for child in descendants(directory)? {
+        // It may be gone already, and its processes with it.
+        if let Ok(more) = members(directory, &format!("{child}/")) {
+            found.extend(more);
+        }
+    }
+    Ok(found)
+}
+
+fn members(directory: BorrowedFd<'_>, prefix: &str) -> io::Result<Vec<Pid>> {
+    match read(directory, &format!("{prefix}cgroup.procs")) {
+        // A threaded group: its processes are listed by the domain above.
+        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+        other => other.map(|text| pids(&text)),
+    }
+}
+
+/// How many processes are in a group and below, those of other pid namespaces included.
+pub(super) fn count(directory: BorrowedFd<'_>) -> io::Result<usize> {
+    let lines = |file: &str| read(directory, file).map(|text| text.iter().filter(|byte| **byte == b'\n').count());
+    let mut count = match lines("cgroup.procs") {
+        Err(Errno::OPNOTSUPP) => lines("cgroup.threads")?,
+        other => other?,
+    };
+    for child in descendants(directory)? {
+        count += lines(&format!("{child}/cgroup.procs")).unwrap_or(0);
+    }
+    Ok(count)
+}
+
+/// Moves processes; those that have ended meanwhile are left out.
+pub(super) fn move_in(directory: BorrowedFd<'_>, pids: &[Pid]) -> io::Result<()> {
+    for pid in pids {
+        match write(directory, "cgroup.procs", pid.as_raw_nonzero().to_string().as_bytes()) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// A file with one number.
+pub(super) fn number(directory: BorrowedFd<'_>, file: &str) -> Option<u64> {
+    let text = read(directory, file).ok()?;
+    str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
+}
+
+/// Whether a group was frozen itself, not just with one above it. `FREEZING` is waited out.
+pub(super) fn is_frozen(version: Version, hierarchy: &Hierarchy, directory: BorrowedFd<'_>) -> io::Result<bool> {
+    if version == Version::V2 {
+        return read(directory, "cgroup.freeze").map(|state| state.trim_ascii() == b"1");
+    }
+    if !hierarchy.controllers.contains(Controllers::FREEZER) {
+        return Ok(false);
+    }
+    let deadline = Instant::now() + FREEZE_TIMEOUT;
+    loop {
+        match read(directory, "freezer.state")?.trim_ascii() {
+            b"FROZEN" => {
+                return Ok(read(directory, "freezer.self_freezing").is_ok_and(|own| own.trim_ascii() != b"0"));
+            }
+            b"FREEZING" if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// Waits until cgroup.events says `key value`. A file without such a line says so too.
+pub(super) fn await_event(events: &OwnedFd, key: &str, value: &str, deadline: Instant) -> io::Result<()> {
+    loop {
+        fs::seek(events, fs::SeekFrom::Start(0))?;
+        let text = read_all(events)?;
+        let text = String::from_utf8_lossy(&text);
+        let state = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        if state.is_none_or(|state| state == value) {
+            return Ok(());
+        }
+        let left = deadline.checked_duration_since(Instant::now()).ok_or(Errno::TIMEDOUT)?;
+        let timeout = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+        match poll(&mut [PollFd::new(events, PollFlags::PRI)], Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }
 
 impl Cgroup {
@@ -165,15 +184,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Io`].
     pub fn procs(&self) -> Result<Vec<Pid>, Error> {
-        let directory = self.members()?;
-        let mut found = pids(&read(directory, "cgroup.procs").map_err(|errno| self.fail("list processes of", errno))?);
-        for child in descendants(directory).map_err(|errno| self.fail("list groups below", errno))? {
-            // It may be gone already, and its processes with it.
-            if let Ok(text) = read(directory, &format!("{child}/cgroup.procs")) {
-                found.extend(pids(&text));
-            }
-        }
-        Ok(found)
+        procs_below(self.members()?).map_err(|errno| self.fail("list processes of", errno))
     }
 
     /// Kills every process in the group and below, also those that fork meanwhile. They are gone a moment later.
@@ -253,12 +264,30 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::freeze`].
     pub fn is_frozen(&self) -> Result<bool, Error> {
-        let directory = self.freezer()?;
-        let result = match self.version {
-            Version::V1 => read(directory, "freezer.state").map(|state| state.trim_ascii() == b"FROZEN"),
-            Version::V2 => read(directory, "cgroup.freeze").map(|state| state.trim_ascii() == b"1"),
-        };
-        result.map_err(|errno| self.fail("read the state of", errno))
+        let hierarchy = self
+            .directories
+            .iter()
+            .find(|one| self.version == Version::V2 || one.hierarchy.controllers.contains(Controllers::FREEZER));
+        let Some(one) = hierarchy else { return self.freezer().map(|_| false) };
+        match is_frozen(self.version, &one.hierarchy, one.fd.as_fd()) {
+            // No freezer before Linux 5.2; or the group is gone.
+            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            other => other.map_err(|errno| self.fail("read the state of", errno)),
+        }
+    }
+
+    /// Sends a signal to every process in the group and below.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn signal_all(&self, signal: Signal) -> Result<(), Error> {
+        for pid in self.procs()? {
+            match kill_process(pid, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(self.fail("signal processes of", errno)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -283,21 +312,6 @@ fn freeze_v1(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::
 fn freeze_v2(directory: BorrowedFd<'_>, frozen: bool, deadline: Instant) -> io::Result<()> {
     let events = fs::openat(directory, "cgroup.events", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     write(directory, "cgroup.freeze", if frozen { b"1" } else { b"0" })?;
-    let wanted = if frozen { "1" } else { "0" };
-    loop {
-        fs::seek(&events, fs::SeekFrom::Start(0))?;
-        let text = read_all(&events)?;
-        let text = String::from_utf8_lossy(&text);
-        let state = text.lines().find_map(|line| line.strip_prefix("frozen "));
-        // Kernels before 5.2 have no freezer here and no such line; the write above failed on those.
-        if state.is_none_or(|state| state == wanted) {
-            return Ok(());
-        }
-        let left = deadline.checked_duration_since(Instant::now()).ok_or(Errno::TIMEDOUT)?;
-        let timeout = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
-        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
+    // Kernels before 5.2 have no freezer here and no such line; the write above failed on those.
+    await_event(&events, "frozen", if frozen { "1" } else { "0" }, deadline)
 }

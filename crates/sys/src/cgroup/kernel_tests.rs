@@ -114,15 +114,76 @@ fn limits_arrive_and_change() {
         pids: Some(77),
         ..Resources::default()
     };
-    let group = plan(&layout, &path, &resources(64 << 20)).expect("valid").apply().expect("root may");
+    let mut group = plan(&layout, &path, &resources(64 << 20)).expect("valid").apply().expect("root may");
     let stats = group.stats().expect("it exists");
     assert_eq!((stats.memory.limit, stats.pids.limit), (64 << 20, 77));
     // Each direction needs another order of limit and limit with swap.
-    group.update(&resources(256 << 20)).expect("up");
+    group.update(&layout, &resources(256 << 20), false).expect("up");
     assert_eq!(group.stats().expect("it exists").memory.limit, 256 << 20);
-    group.update(&resources(32 << 20)).expect("down");
+    group.update(&layout, &resources(32 << 20), false).expect("down");
     assert_eq!(group.stats().expect("it exists").memory.limit, 32 << 20);
     assert_eq!(group.oom_kills().expect("readable"), 0);
+}
+
+#[test]
+fn an_update_on_v1_may_need_another_hierarchy() {
+    let Some(layout) = host() else { return };
+    if layout.version == Version::V2 {
+        return println!("skipped: needs v1");
+    }
+    let path = name("cpuset");
+    let mut group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may");
+    let inside = Inside::start(&group, "read x");
+    let cpu = Cpu { cpus: Some("0".to_owned()), ..Cpu::default() };
+    group.update(&layout, &Resources { cpu, ..Resources::default() }, false).expect("the host has cpusets");
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", inside.pid().as_raw_nonzero())).expect("it lives");
+    assert!(own.contains(&format!(":cpuset:{path}\n")), "{own}");
+    assert_eq!(inside.status().code(), Some(1), "end of input");
+}
+
+#[test]
+fn complete_groups_are_everywhere_and_born_into() {
+    let Some(layout) = host() else { return };
+    let layout = layout.complete();
+    let path = name("complete");
+    let mut group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may");
+    let inside = Inside::start(&group, "read x");
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", inside.pid().as_raw_nonzero())).expect("it lives");
+    // The v2 tree beside v1 is entered by birth alone, which this test's process was not.
+    let elsewhere: Vec<&str> =
+        own.lines().filter(|line| !line.starts_with("0::") && !line.ends_with(&path.to_string())).collect();
+    assert!(elsewhere.is_empty(), "{own}");
+    assert_eq!(
+        group.entry().expect("it exists").birthplace().is_some(),
+        layout.unified.is_some() || layout.version == Version::V2
+    );
+    group.destroy().expect("kills and removes");
+    drop(inside);
+    assert!(!exists(&layout, &path));
+}
+
+#[test]
+fn a_group_is_removed_by_its_path_with_all_that_is_in_it() {
+    let Some(layout) = host() else { return };
+    let path = name("path");
+    let group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may").keep();
+    let inside = Inside::start(&group, "sleep 1000 & read x; wait");
+    Cgroup::remove_at(&layout, &path).expect("killed first");
+    drop(inside);
+    assert!(!exists(&layout, &path));
+    Cgroup::remove_at(&layout, &path).expect("gone is fine");
+}
+
+#[test]
+fn a_frozen_group_is_not_taken_over() {
+    let Some(layout) = host() else { return };
+    let plan = plan(&layout, &name("frozen"), &Resources::default()).expect("valid");
+    let mut group = plan.apply().expect("root may");
+    group.freeze().expect("freezes");
+    let error = plan.apply().expect_err("frozen").to_string();
+    assert!(error.contains("container's cgroup unexpectedly frozen"), "{error}");
+    assert!(group.is_frozen().expect("it was not undone"));
+    group.remove().expect("it is empty");
 }
 
 #[test]
@@ -132,9 +193,9 @@ fn an_update_on_v2_may_need_another_controller() {
         return println!("skipped: needs v2");
     }
     let path = name("later");
-    let group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may");
+    let mut group = plan(&layout, &path, &Resources::default()).expect("valid").apply().expect("root may");
     let cpu = Cpu { cpus: Some("0".to_owned()), ..Cpu::default() };
-    group.update(&Resources { cpu, ..Resources::default() }).expect("the host has cpusets");
+    group.update(&layout, &Resources { cpu, ..Resources::default() }, false).expect("the host has cpusets");
     let cpuset = layout.hierarchy(Controllers::CPUSET).expect("every host has it");
     let file = cpuset.mount.join(path.as_str()).join("cpuset.cpus");
     assert_eq!(std::fs::read_to_string(file).expect("readable").trim(), "0");
@@ -216,7 +277,7 @@ fn devices_are_closed() {
 #[test]
 fn devices_are_closed_on_v2_and_rules_can_be_replaced() {
     let Some(layout) = v2() else { return };
-    let group = match plan(&layout, &name("devices2"), &device_rules()).expect("valid").apply() {
+    let mut group = match plan(&layout, &name("devices2"), &device_rules()).expect("valid").apply() {
         Ok(group) => group,
         Err(error) if matches!(error.errno(), Some(1 | 22 | 38)) => {
             return println!("skipped: no device programs: {error}");
@@ -224,7 +285,8 @@ fn devices_are_closed_on_v2_and_rules_can_be_replaced() {
         Err(error) => panic!("{error}"),
     };
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(0));
-    group.update(&Resources { devices: Some(vec![DeviceRule::ALLOW_ALL]), ..Resources::default() }).expect("replaces");
+    let open = Resources { devices: Some(vec![DeviceRule::ALLOW_ALL]), ..Resources::default() };
+    group.update(&layout, &open, false).expect("replaces");
     let attached = device_program::attached(group.directory(Controllers::NONE).expect("v2")).expect("readable");
     assert_eq!(attached.len(), 1, "the old program is detached");
     assert_eq!(Inside::start(&group, DEVICES).status().code(), Some(11));

@@ -19,7 +19,7 @@ macro_rules! controllers {
     ($($(#[$doc:meta])* $constant:ident $name:literal $bit:literal),* $(,)?) => {
         /// A set of controllers.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-        pub struct Controllers(u16);
+        pub struct Controllers(u32);
 
         impl Controllers {
             /// None.
@@ -61,6 +61,12 @@ controllers! {
     PERF_EVENT "perf_event" 13,
     /// Encrypted VMs and other counted resources.
     MISC "misc" 14,
+    /// systemd's own hierarchy (v1), which controls nothing.
+    SYSTEMD "name=systemd" 15,
+    /// The v2 tree beside v1 hierarchies.
+    UNIFIED "unified" 16,
+    /// Device memory (v2).
+    DMEM "dmem" 17,
 }
 
 impl Controllers {
@@ -141,6 +147,10 @@ pub struct Layout {
     pub hierarchies: Vec<Hierarchy>,
     /// The v2 tree beside v1 hierarchies ("hybrid"), which carries no limits but can kill and freeze.
     pub unified: Option<PathBuf>,
+    /// Groups are made in every hierarchy and with every controller, see [`Layout::complete`].
+    pub complete: bool,
+    /// v1 hierarchies that limit nothing: systemd's and the v2 tree.
+    pub(super) beside: Vec<Hierarchy>,
 }
 
 impl Layout {
@@ -152,14 +162,23 @@ impl Layout {
         let path = "/proc/self/mountinfo";
         let text = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
         let mut layout = Layout::parse(&text)?;
-        if layout.version == Version::V2 {
-            for hierarchy in &mut layout.hierarchies {
+        layout.refresh()?;
+        Ok(layout)
+    }
+
+    /// Looks up which controllers a v2 tree has, after [`Layout::based`] too: they may be fewer there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn refresh(&mut self) -> Result<(), Error> {
+        if self.version == Version::V2 {
+            for hierarchy in &mut self.hierarchies {
                 let path = hierarchy.mount.join("cgroup.controllers");
                 let text = std::fs::read_to_string(&path).map_err(|source| Error::io("read", path, source))?;
                 hierarchy.controllers = Controllers::from_names(text.split_ascii_whitespace());
             }
         }
-        Ok(layout)
+        Ok(())
     }
 
     /// Reads the text of a mountinfo file. A v2 tree found this way has no controllers yet.
@@ -169,12 +188,17 @@ impl Layout {
     pub fn parse(mountinfo: &[u8]) -> Result<Layout, Error> {
         let mut hierarchies: Vec<Hierarchy> = Vec::new();
         let mut unified: Option<Hierarchy> = None;
+        let mut beside: Vec<Hierarchy> = Vec::new();
         for line in mountinfo.split(|byte| *byte == b'\n') {
             let Some(mount) = Mount::parse(line) else { continue };
             if mount.kind == b"cgroup2" {
                 // The first is the one at the usual place; later ones are views of the same tree.
                 if unified.is_none() {
                     unified = Some(mount.hierarchy);
+                }
+            } else if mount.kind == b"cgroup" && mount.hierarchy.controllers == Controllers::SYSTEMD {
+                if beside.is_empty() {
+                    beside.push(mount.hierarchy);
                 }
             } else if mount.kind == b"cgroup"
                 && !mount.hierarchy.controllers.is_empty()
@@ -184,10 +208,72 @@ impl Layout {
             }
         }
         if !hierarchies.is_empty() {
-            return Ok(Layout { version: Version::V1, hierarchies, unified: unified.map(|one| one.mount) });
+            let mount = unified.as_ref().map(|one| one.mount.clone());
+            beside.extend(unified.map(|one| Hierarchy { controllers: Controllers::UNIFIED, ..one }));
+            return Ok(Layout { version: Version::V1, hierarchies, unified: mount, complete: false, beside });
         }
         let unified = unified.ok_or(Error::NotMounted)?;
-        Ok(Layout { version: Version::V2, hierarchies: vec![unified], unified: None })
+        let hierarchies = vec![unified];
+        Ok(Layout { version: Version::V2, hierarchies, unified: None, complete: false, beside: Vec::new() })
+    }
+
+    /// Groups in all hierarchies there are, systemd's and the v2 tree beside v1 included, and with all controllers:
+    /// what software that drives an OCI runtime expects. The default is the fewest that limits and accounting need.
+    #[must_use]
+    pub fn complete(mut self) -> Layout {
+        self.hierarchies.append(&mut self.beside);
+        self.complete = true;
+        self
+    }
+
+    /// The layout as seen from other groups: `bases` names, for each hierarchy, the group that takes the place of its
+    /// root. A hierarchy that is not named stays.
+    ///
+    /// # Errors
+    /// [`Error::BadPath`], as [`super::CgroupPath::parse`].
+    pub fn based(mut self, bases: &[(Controllers, String)]) -> Result<Layout, Error> {
+        for hierarchy in self.hierarchies.iter_mut().chain(&mut self.beside) {
+            let v2 = self.version == Version::V2;
+            let base = bases.iter().find(|(named, _)| v2 || named.intersects(hierarchy.controllers));
+            if let Some((_, base)) = base.filter(|(_, base)| base.contains(|letter| letter != '/')) {
+                hierarchy.mount.push(super::CgroupPath::parse(base)?.as_str());
+            }
+        }
+        Ok(self)
+    }
+
+    /// The caller's own group in each hierarchy, below what the mounts show; on v2 that group's parent, since a group
+    /// with processes cannot hand controllers down. From /proc/self/cgroup.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn own(&self) -> Result<Vec<(Controllers, String)>, Error> {
+        let path = "/proc/self/cgroup";
+        let text = std::fs::read_to_string(path).map_err(|source| Error::io("read", path, source))?;
+        Ok(self.own_in(&text))
+    }
+
+    fn own_in(&self, text: &str) -> Vec<(Controllers, String)> {
+        let mut found = Vec::new();
+        for line in text.lines() {
+            let mut fields = line.splitn(3, ':');
+            let (Some(_), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+            let controllers = match (names, self.version) {
+                ("", Version::V2) => Controllers::NONE,
+                ("", Version::V1) => Controllers::UNIFIED,
+                (_, Version::V2) => continue,
+                (names, Version::V1) => Controllers::from_names(names.split(',')),
+            };
+            let mut known = self.hierarchies.iter().chain(&self.beside);
+            let hierarchy = known.find(|one| self.version == Version::V2 || one.controllers.intersects(controllers));
+            let Some(hierarchy) = hierarchy else { continue };
+            let path = Path::new(path);
+            let below = path.strip_prefix(&hierarchy.root).unwrap_or(path);
+            let below = if self.version == Version::V2 { below.parent().unwrap_or(below) } else { below };
+            let base = format!("/{}", below.to_string_lossy().trim_start_matches('/'));
+            found.push((hierarchy.controllers, base));
+        }
+        found
     }
 
     /// All controllers of all hierarchies.
@@ -203,7 +289,8 @@ impl Layout {
     /// A v2 layout at any directory. For tests and for trees mounted at an unusual place.
     pub fn v2_at(mount: &Path, controllers: Controllers) -> Layout {
         let hierarchy = Hierarchy { mount: mount.to_owned(), root: PathBuf::from("/"), controllers };
-        Layout { version: Version::V2, hierarchies: vec![hierarchy], unified: None }
+        let hierarchies = vec![hierarchy];
+        Layout { version: Version::V2, hierarchies, unified: None, complete: false, beside: Vec::new() }
     }
 }
 
@@ -275,6 +362,27 @@ mod tests {
         assert_eq!(memory.mount, Path::new("/sys/fs/cgroup/my memory"));
         assert_eq!(memory.root, Path::new("/docker/abc"));
         assert_eq!(layout.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+    }
+
+    #[test]
+    fn complete_is_with_what_limits_nothing() {
+        let text = b"30 29 0:26 / /c/unified rw - cgroup2 cgroup2 rw\n\
+            31 29 0:27 / /c/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+            32 29 0:28 /a /c/cpu rw - cgroup cgroup rw,cpu\n";
+        let layout = Layout::parse(text).expect("mounted");
+        assert_eq!(layout.hierarchies.len(), 1);
+        let own = layout.own_in("3:cpu:/a/b/c\n2:name=systemd:/x.slice\n0::/y\nnonsense\n");
+        let layout = layout.complete().based(&own).expect("valid");
+        let mounts: Vec<String> = layout.hierarchies.iter().map(|one| one.mount.display().to_string()).collect();
+        assert_eq!(mounts, ["/c/cpu/b/c", "/c/systemd/x.slice", "/c/unified/y"]);
+        assert!(Layout::parse(text).expect("mounted").based(&[(Controllers::CPU, "/../x".to_owned())]).is_err());
+    }
+
+    #[test]
+    fn below_the_parent_of_the_own_group_on_v2() {
+        let layout = Layout::v2_at(Path::new("/c"), Controllers::CPU);
+        assert_eq!(layout.own_in("0::/u.slice/s.scope\n"), [(Controllers::CPU, "/u.slice".to_owned())]);
+        assert_eq!(layout.own_in("1:cpu:/z\n0::/\n")[0].1, "/");
     }
 
     #[test]

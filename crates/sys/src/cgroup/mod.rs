@@ -16,6 +16,8 @@ mod control;
 mod convert;
 mod device;
 mod device_program;
+mod enable;
+mod entry;
 #[cfg(test)]
 mod kernel_tests;
 mod layout;
@@ -25,16 +27,18 @@ mod plan;
 mod plan_tests;
 mod plan_v1;
 mod plan_v2;
+mod remove;
 mod resources;
 mod stats;
 mod support;
 
-pub use apply::{Cgroup, Entry};
+pub use apply::Cgroup;
 pub use device::{Access, DeviceKind, DeviceRule};
+pub use entry::Entry;
 pub use layout::{Controllers, Hierarchy, Layout, Version};
 pub use path::CgroupPath;
 pub use plan::{Plan, Write, plan, plan_update};
-pub use resources::{BlockIo, Cpu, HugePage, Memory, Resources, Throttle, WeightDevice};
+pub use resources::{BlockIo, Cpu, HugePage, Memory, Rdma, Resources, Throttle, WeightDevice};
 pub use stats::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats};
 pub use support::Support;
 
@@ -72,8 +76,58 @@ pub enum Error {
         /// What would be valid.
         reason: &'static str,
     },
+    /// A limit on a hierarchy that could not be entered.
+    #[error("cannot set {controller} limit: container could not join or create cgroup")]
+    NotJoined {
+        /// Of the limit.
+        controller: String,
+    },
+    /// A group of that name has processes.
+    #[error("container's cgroup is not empty: {count} process(es) found in {}", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// In it and below.
+        count: usize,
+    },
+    /// A group of that name is frozen: whoever enters it stands still.
+    #[error("container's cgroup unexpectedly frozen: {}", path.display())]
+    Frozen {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Limits for processes in a group for threads.
+    #[error("cannot limit {controllers} in {}: it is {kind}, since a group above it is for threads", path.display())]
+    Threaded {
+        /// The directory.
+        path: PathBuf,
+        /// cgroup.type.
+        kind: String,
+        /// What was asked for.
+        controllers: Controllers,
+    },
+    /// v2 with [`Memory::check`]: a limit that is reached already.
+    #[error("rejecting {what} {limit} <= usage {used}")]
+    InUse {
+        /// Which limit.
+        what: &'static str,
+        /// As given, bytes.
+        limit: u64,
+        /// Bytes.
+        used: u64,
+    },
+    /// v1: a limit that is reached already and cannot be reclaimed to.
+    #[error("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")]
+    TooSmall {
+        /// As given, bytes.
+        limit: String,
+        /// Bytes.
+        usage: u64,
+        /// Bytes.
+        peak: u64,
+    },
     /// A file operation failed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), plain(source))]
     Io {
         /// "create", "write 42 to", …
         action: String,
@@ -84,15 +138,29 @@ pub enum Error {
     },
 }
 
+/// The kernel's words alone, in lower case as all our messages.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
 impl Error {
     pub(super) fn io(action: impl Into<String>, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Error {
         Error::Io { action: action.into(), path: path.into(), source: source.into() }
+    }
+
+    /// Whether it was for lack of privilege.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.errno(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
     }
 
     /// The kernel's error number, if it was the kernel that refused.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Io { source, .. } => source.raw_os_error(),
+            Error::NotEmpty { .. } | Error::TooSmall { .. } => Some(libc::EBUSY),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The plan: which directories, which writes.
 
+use super::resources::Memory;
 use super::{CgroupPath, Controllers, Error, Hierarchy, Layout, Resources, Version, device_program, plan_v1, plan_v2};
 use std::fmt;
 
@@ -29,10 +30,18 @@ pub struct Plan {
     pub hierarchies: Vec<Hierarchy>,
     /// v2: what must be switched on in `cgroup.subtree_control` of every ancestor.
     pub enable: Controllers,
+    /// v2: of these, what limits need; the rest counts what is used.
+    pub needed: Controllers,
+    /// See [`Layout::complete`].
+    pub complete: bool,
     /// In order.
     pub writes: Vec<Write>,
     /// v2: the eBPF program that guards devices.
     pub devices: Option<Vec<device_program::Instruction>>,
+    /// v2: limits that may not be below what is in use.
+    pub check_memory: Option<Memory>,
+    /// Made without privilege over the host: device rules and controllers that the kernel refuses are left out.
+    pub lenient: bool,
 }
 
 /// Plans a new group.

@@ -33,6 +33,7 @@ fn everything() -> Resources {
             swap: Some(96 << 20),
             swappiness: Some(10),
             disable_oom_killer: true,
+            check: false,
         },
         cpu: Cpu {
             shares: Some(512),
@@ -44,9 +45,10 @@ fn everything() -> Resources {
             ..Cpu::default()
         },
         pids: Some(100),
+
         block_io: BlockIo {
             weight: Some(500),
-            weight_devices: vec![WeightDevice { major: 8, minor: 0, weight: 1000 }],
+            weight_devices: vec![WeightDevice { major: 8, minor: 0, weight: 1000, leaf_weight: 0 }],
             read_bps: throttle(1_048_576),
             write_iops: throttle(0),
             ..BlockIo::default()
@@ -83,7 +85,7 @@ fn v1_with_everything() {
             r#"/c/cpu,cpuacct/budu/x/cpu.shares "512""#,
             r#"/c/cpu,cpuacct/budu/x/cpu.cfs_period_us "100000""#,
             r#"/c/cpu,cpuacct/budu/x/cpu.cfs_quota_us "50000""#,
-            r#"/c/cpu,cpuacct/budu/x/cpu.cfs_burst_us "1000""#,
+            r#"/c/cpu,cpuacct/budu/x/cpu.cfs_burst_us "1000" if present"#,
             r#"/c/memory/budu/x/memory.limit_in_bytes "67108864""#,
             r#"/c/memory/budu/x/memory.memsw.limit_in_bytes "100663296""#,
             r#"/c/memory/budu/x/memory.soft_limit_in_bytes "33554432""#,
@@ -185,6 +187,6 @@ fn device_rules_start_closed_on_v1() {
 #[test]
 fn full_paths_in_messages() {
     let error = Error::io("write \"1\" to", PathBuf::from("/c/x"), std::io::Error::from_raw_os_error(22));
-    assert_eq!(error.to_string(), "cannot write \"1\" to /c/x: Invalid argument (os error 22)");
+    assert_eq!(error.to_string(), "cannot write \"1\" to /c/x: invalid argument");
     assert_eq!(error.errno(), Some(22));
 }

@@ -35,6 +35,7 @@ impl Writer<'_> {
 }
 
 pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
+    resources.check_names()?;
     let mut wanted = ALWAYS;
     if resources.cpu.cpus.is_some() || resources.cpu.mems.is_some() {
         wanted = wanted.union(Controllers::CPUSET);
@@ -42,16 +43,27 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
     if !resources.huge_pages.is_empty() {
         wanted = wanted.union(Controllers::HUGETLB);
     }
+    for (controller, named) in [
+        (Controllers::NET_CLS, resources.net_class.is_some()),
+        (Controllers::NET_PRIO, !resources.net_priorities.is_empty()),
+        (Controllers::RDMA, !resources.rdma.is_empty()),
+    ] {
+        wanted = if named { wanted.union(controller) } else { wanted };
+    }
     if let Some(key) = resources.unified.keys().next() {
         let what = format!("the raw setting {key}, which only cgroup v2 has");
         return Err(Error::NoController { controller: "cgroup2".to_owned(), what });
     }
-    let hierarchies: Vec<Hierarchy> =
-        layout.hierarchies.iter().filter(|one| one.controllers.intersects(wanted)).cloned().collect();
+    let hierarchies: Vec<Hierarchy> = layout
+        .hierarchies
+        .iter()
+        .filter(|one| layout.complete || one.controllers.intersects(wanted))
+        .cloned()
+        .collect();
     let mut writer = Writer { hierarchies: &hierarchies, writes: Vec::new() };
     cpu(&mut writer, &resources.cpu)?;
     memory(&mut writer, &resources.memory)?;
-    if let Some(limit) = resources.pids {
+    if let Some(limit) = resources.pids.filter(|limit| *limit != 0) {
         writer.add(Controllers::PIDS, "pids.max", limit_text(limit))?;
     }
     block_io(&mut writer, &resources.block_io)?;
@@ -61,11 +73,31 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.limit_in_bytes", page.size), page.limit)?.optional =
             true;
     }
+    if let Some(class) = resources.net_class.filter(|class| *class != 0) {
+        writer.add(Controllers::NET_CLS, "net_cls.classid", class)?;
+    }
+    for (interface, priority) in &resources.net_priorities {
+        writer.add(Controllers::NET_PRIO, "net_prio.ifpriomap", format!("{interface} {priority}"))?;
+    }
+    for rdma in &resources.rdma {
+        writer.add(Controllers::RDMA, "rdma.max", rdma.line())?;
+    }
     if let Some(rules) = &resources.devices {
         devices(&mut writer, rules)?;
     }
     let writes = writer.writes;
-    Ok(Plan { version: Version::V1, path: path.clone(), hierarchies, enable: Controllers::NONE, writes, devices: None })
+    Ok(Plan {
+        version: Version::V1,
+        path: path.clone(),
+        hierarchies,
+        enable: Controllers::NONE,
+        needed: Controllers::NONE,
+        complete: layout.complete,
+        writes,
+        devices: None,
+        check_memory: None,
+        lenient: false,
+    })
 }
 
 /// A count for files that spell "unlimited" as `max`.
@@ -81,6 +113,15 @@ fn cpu(writer: &mut Writer<'_>, cpu: &Cpu) -> Result<(), Error> {
         writer.add(Controllers::CPUSET, "cpuset.mems", mems)?;
     }
     if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+        // The kernel would take the nearest without a word.
+        let reason = match shares {
+            1 => Some("the minimum allowed cpu-shares is 2"),
+            262_145.. => Some("the maximum allowed cpu-shares is 262144"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            return Err(Error::BadValue { what: "cpu-shares", value: shares.to_string(), reason });
+        }
         writer.add(Controllers::CPU, "cpu.shares", shares)?;
     }
     if let Some(period) = cpu.period.filter(|period| *period != 0) {
@@ -90,7 +131,7 @@ fn cpu(writer: &mut Writer<'_>, cpu: &Cpu) -> Result<(), Error> {
         writer.add(Controllers::CPU, "cpu.cfs_quota_us", quota)?;
     }
     if let Some(burst) = cpu.burst {
-        writer.add(Controllers::CPU, "cpu.cfs_burst_us", burst)?;
+        writer.add(Controllers::CPU, "cpu.cfs_burst_us", burst)?.optional = true;
     }
     if let Some(period) = cpu.realtime_period.filter(|period| *period != 0) {
         writer.add(Controllers::CPU, "cpu.rt_period_us", period)?;
@@ -99,7 +140,7 @@ fn cpu(writer: &mut Writer<'_>, cpu: &Cpu) -> Result<(), Error> {
         writer.add(Controllers::CPU, "cpu.rt_runtime_us", runtime)?;
     }
     if let Some(idle) = cpu.idle {
-        writer.add(Controllers::CPU, "cpu.idle", u8::from(idle))?;
+        writer.add(Controllers::CPU, "cpu.idle", idle)?;
     }
     Ok(())
 }
@@ -142,10 +183,18 @@ fn block_io(writer: &mut Writer<'_>, io: &BlockIo) -> Result<(), Error> {
         writer.add(Controllers::BLKIO, "blkio.weight", weight)?.otherwise =
             Some(("blkio.bfq.weight".to_owned(), weight.to_string()));
     }
+    if let Some(weight) = io.leaf_weight.filter(|weight| *weight != 0) {
+        writer.add(Controllers::BLKIO, "blkio.leaf_weight", weight)?;
+    }
     for device in &io.weight_devices {
-        let value = format!("{}:{} {}", device.major, device.minor, device.weight);
-        writer.add(Controllers::BLKIO, "blkio.weight_device", value.as_str())?.otherwise =
-            Some(("blkio.bfq.weight_device".to_owned(), value.clone()));
+        let line = |weight: u16| format!("{}:{} {weight}", device.major, device.minor);
+        if device.weight != 0 {
+            writer.add(Controllers::BLKIO, "blkio.weight_device", line(device.weight))?.otherwise =
+                Some(("blkio.bfq.weight_device".to_owned(), line(device.weight)));
+        }
+        if device.leaf_weight != 0 {
+            writer.add(Controllers::BLKIO, "blkio.leaf_weight_device", line(device.leaf_weight))?;
+        }
     }
     for (list, file) in [
         (&io.read_bps, "blkio.throttle.read_bps_device"),

@@ -14,6 +14,7 @@ const DEFAULT_PERIOD: u64 = 100_000;
 struct Writer {
     available: Controllers,
     enable: Controllers,
+    needed: Controllers,
     writes: Vec<Write>,
 }
 
@@ -23,6 +24,7 @@ impl Writer {
             return Err(Error::NoController { controller: controller.to_string(), what: what.to_owned() });
         }
         self.enable = self.enable.union(controller);
+        self.needed = self.needed.union(controller);
         Ok(())
     }
 
@@ -40,11 +42,13 @@ impl Writer {
 }
 
 pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
+    resources.check_names()?;
     let available = layout.controllers();
-    let mut writer = Writer { available, enable: ALWAYS.intersection(available), writes: Vec::new() };
+    let enable = if layout.complete { available } else { ALWAYS.intersection(available) };
+    let mut writer = Writer { available, enable, needed: Controllers::NONE, writes: Vec::new() };
     cpu(&mut writer, &resources.cpu)?;
     memory(&mut writer, &resources.memory)?;
-    if let Some(limit) = resources.pids {
+    if let Some(limit) = resources.pids.filter(|limit| *limit != 0) {
         writer.add(Controllers::PIDS, "pids.max", limit_text(limit))?;
     }
     block_io(&mut writer, &resources.block_io)?;
@@ -52,17 +56,24 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.max", page.size), page.limit)?;
         writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.max", page.size), page.limit)?.optional = true;
     }
+    for rdma in &resources.rdma {
+        writer.add(Controllers::RDMA, "rdma.max", rdma.line())?;
+    }
     for (key, value) in &resources.unified {
         raw(&mut writer, key, value)?;
     }
-    let Writer { enable, writes, .. } = writer;
+    let Writer { enable, needed, writes, .. } = writer;
     Ok(Plan {
         version: Version::V2,
         path: path.clone(),
         hierarchies: layout.hierarchies.clone(),
         enable,
+        needed,
+        complete: layout.complete,
         writes,
         devices: resources.devices.as_deref().map(device_program::compile),
+        check_memory: resources.memory.check.then(|| resources.memory.clone()),
+        lenient: false,
     })
 }
 
@@ -74,10 +85,10 @@ fn cpu(writer: &mut Writer, cpu: &Cpu) -> Result<(), Error> {
         writer.add(Controllers::CPUSET, "cpuset.mems", mems)?;
     }
     if let Some(idle) = cpu.idle {
-        writer.add(Controllers::CPU, "cpu.idle", u8::from(idle))?;
+        writer.add(Controllers::CPU, "cpu.idle", idle)?;
     }
     // An idle group has no weight; the kernel refuses to set one.
-    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && cpu.idle != Some(true)) {
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && cpu.idle != Some(1)) {
         writer.add(Controllers::CPU, "cpu.weight", cpu_weight(shares))?;
     }
     let period = cpu.period.filter(|period| *period != 0);
@@ -120,7 +131,7 @@ fn block_io(writer: &mut Writer, io: &BlockIo) -> Result<(), Error> {
         writer.add(Controllers::IO, "io.bfq.weight", weight)?.otherwise =
             Some(("io.weight".to_owned(), io_weight(weight).to_string()));
     }
-    for device in &io.weight_devices {
+    for device in io.weight_devices.iter().filter(|device| device.weight != 0) {
         let line = |weight: u64| format!("{}:{} {weight}", device.major, device.minor);
         writer.add(Controllers::IO, "io.bfq.weight", line(u64::from(device.weight)))?.otherwise =
             Some(("io.weight".to_owned(), line(io_weight(device.weight))));
@@ -144,7 +155,7 @@ fn raw(writer: &mut Writer, key: &str, value: &str) -> Result<(), Error> {
     }
     let (controller, _) = key.split_once('.').ok_or_else(|| bad("it must be CONTROLLER.FILE"))?;
     match (controller, Controllers::from_name(controller)) {
-        ("cgroup", _) if matches!(key, "cgroup.max.descendants" | "cgroup.max.depth") => {}
+        ("cgroup", _) if matches!(key, "cgroup.max.descendants" | "cgroup.max.depth" | "cgroup.pressure") => {}
         // Others move processes, kill or delegate: actions and not limits.
         ("cgroup", _) => return Err(bad("it is not a limit")),
         (_, Some(known)) => writer.need(known, key)?,

@@ -1,6 +1,6 @@
 //! The limits a container may have, as the OCI runtime specification names them (config-linux, "Control groups").
 
-use super::DeviceRule;
+use super::{DeviceRule, Error};
 use std::collections::BTreeMap;
 
 /// All limits of one group. `None` means: leave as the kernel made it.
@@ -10,7 +10,7 @@ pub struct Resources {
     pub memory: Memory,
     /// Processor time.
     pub cpu: Cpu,
-    /// Most tasks; 0 or less means no limit at all (`max`).
+    /// Most tasks; 0 counts as not given, less means no limit at all (`max`).
     pub pids: Option<i64>,
     /// Disk.
     pub block_io: BlockIo,
@@ -18,6 +18,12 @@ pub struct Resources {
     pub devices: Option<Vec<DeviceRule>>,
     /// Huge page limits.
     pub huge_pages: Vec<HugePage>,
+    /// Class identifier of packets; v1 only, 0 counts as not given.
+    pub net_class: Option<u32>,
+    /// Interface and priority; v1 only.
+    pub net_priorities: Vec<(String, u32)>,
+    /// Remote DMA.
+    pub rdma: Vec<Rdma>,
     /// cgroup v2 files written as they are, after everything else.
     pub unified: BTreeMap<String, String>,
 }
@@ -35,6 +41,8 @@ pub struct Memory {
     pub swappiness: Option<u64>,
     /// Let tasks wait instead of killing one; v1 only.
     pub disable_oom_killer: bool,
+    /// Refuse a limit that what is in use already reaches; v2 only, v1 always does.
+    pub check: bool,
 }
 
 /// Processor limits.
@@ -56,8 +64,8 @@ pub struct Cpu {
     pub cpus: Option<String>,
     /// Memory nodes, "0-1".
     pub mems: Option<String>,
-    /// SCHED_IDLE for the whole group.
-    pub idle: Option<bool>,
+    /// SCHED_IDLE for the whole group: 1; 0 takes it back.
+    pub idle: Option<i64>,
 }
 
 /// Disk limits.
@@ -65,6 +73,8 @@ pub struct Cpu {
 pub struct BlockIo {
     /// Relative weight, 10 to 1000; 0 counts as not given.
     pub weight: Option<u16>,
+    /// Weight of the group's own tasks against the groups below it; v1 with the CFQ scheduler only.
+    pub leaf_weight: Option<u16>,
     /// The same for single devices.
     pub weight_devices: Vec<WeightDevice>,
     /// Bytes read per second.
@@ -84,8 +94,10 @@ pub struct WeightDevice {
     pub major: u32,
     /// Device number.
     pub minor: u32,
-    /// 10 to 1000.
+    /// 10 to 1000; 0 counts as not given.
     pub weight: u16,
+    /// As [`BlockIo::leaf_weight`].
+    pub leaf_weight: u16,
 }
 
 /// Rate limit of one disk.
@@ -106,4 +118,55 @@ pub struct HugePage {
     pub size: String,
     /// Bytes.
     pub limit: u64,
+}
+
+/// Limits of one RDMA device.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rdma {
+    /// Its name, `mlx4_0`.
+    pub device: String,
+    /// Most HCA handles.
+    pub handles: Option<u32>,
+    /// Most HCA objects.
+    pub objects: Option<u32>,
+}
+
+impl Rdma {
+    /// As rdma.max wants it.
+    pub(super) fn line(&self) -> String {
+        let mut line = self.device.clone();
+        for (key, value) in [("hca_handle", self.handles), ("hca_object", self.objects)] {
+            if let Some(value) = value {
+                line.push_str(&format!(" {key}={value}"));
+            }
+        }
+        line
+    }
+}
+
+impl Resources {
+    /// Names from a configuration become parts of file names and lines of kernel files: neither may be left.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`].
+    pub(super) fn check_names(&self) -> Result<(), Error> {
+        let word =
+            |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/');
+        let all = self.huge_pages.iter().map(|page| ("huge page size", &page.size));
+        let all = all.chain(self.rdma.iter().map(|rdma| ("rdma device", &rdma.device)));
+        let all = all.chain(self.net_priorities.iter().map(|(name, _)| ("network interface", name)));
+        for (what, name) in all {
+            if !word(name) {
+                return Err(Error::BadValue { what, value: name.clone(), reason: "it must be a name" });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is limited, devices aside.
+    pub fn is_unlimited(&self) -> bool {
+        let open = Resources { devices: None, ..self.clone() };
+        let cpu = Cpu { cpus: self.cpu.cpus.clone().filter(|list| !list.is_empty()), ..open.cpu.clone() };
+        Resources { cpu, ..open } == Resources::default()
+    }
 }

@@ -1,0 +1,104 @@
+//! Where a cgroup lies.
+
+use std::fmt;
+use std::str::FromStr;
+
+use budu_sys::cgroup::{self, CgroupPath, Controllers, Layout, Version};
+
+use crate::plan::CgroupPlan;
+
+/// A path below the root of every hierarchy, or, where hierarchies of version
+/// 1 differ, below another group of theirs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: CgroupPath,
+    /// Hierarchies whose base is not their root.
+    bases: Vec<(Controllers, String)>,
+}
+
+impl Place {
+    pub(super) fn at(path: CgroupPath) -> Place {
+        Place { path, bases: Vec::new() }
+    }
+
+    /// Where the file system driver makes a plan's group.
+    pub(super) fn of_files(layout: &Layout, plan: &CgroupPlan) -> Result<Place, cgroup::Error> {
+        let path = CgroupPath::parse(&plan.path)?;
+        if !plan.under_own {
+            return Ok(Place::at(path));
+        }
+        let own = layout.own()?;
+        Ok(match layout.version {
+            Version::V2 => {
+                let base = own.first().map_or("/", |(_, base)| base.as_str());
+                Place::at(CgroupPath::parse(&format!("{base}/{}", plan.path))?)
+            }
+            Version::V1 => {
+                let elsewhere = |base: &str| base.contains(|letter| letter != '/');
+                Place { path, bases: own.into_iter().filter(|(_, base)| elsewhere(base)).collect() }
+            }
+        })
+    }
+
+    /// The layout with each hierarchy's base in place of its root.
+    pub(super) fn layout(&self, layout: &Layout) -> Result<Layout, cgroup::Error> {
+        layout.clone().based(&self.bases)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path)?;
+        self.bases.iter().try_for_each(|(controllers, base)| write!(f, "\n{controllers}:{base}"))
+    }
+}
+
+impl FromStr for Place {
+    type Err = cgroup::Error;
+
+    fn from_str(text: &str) -> Result<Place, cgroup::Error> {
+        let mut lines = text.lines();
+        let path = CgroupPath::parse(lines.next().unwrap_or_default())?;
+        let base = |line: &str| {
+            let bad = || cgroup::Error::BadPath { path: line.to_owned(), reason: "want controllers:path" };
+            let (names, base) = line.split_once(':').ok_or_else(bad)?;
+            let known = names.split(',').map(|name| Controllers::from_name(name).ok_or_else(bad));
+            let controllers = known.collect::<Result<Vec<_>, _>>()?.into_iter();
+            Ok((controllers.fold(Controllers::NONE, Controllers::union), CgroupPath::parse(base)?.to_string()))
+        };
+        Ok(Place { path, bases: lines.map(base).collect::<Result<_, cgroup::Error>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let both = Controllers::CPU.union(Controllers::CPUACCT);
+        let place = Place {
+            path: CgroupPath::parse("x/y").unwrap(),
+            bases: vec![(both, "/a/b".to_owned()), (Controllers::SYSTEMD, "/c.slice".to_owned())],
+        };
+        let text = place.to_string();
+        assert_eq!(text, "/x/y\ncpu,cpuacct:/a/b\nname=systemd:/c.slice");
+        assert_eq!(text.parse::<Place>().unwrap(), place);
+        assert_eq!("/x".parse::<Place>().unwrap().to_string(), "/x");
+        for bad in ["", "/../x", "/x\ncpu", "/x\ncpu:/..", "/x\nnothing:/a"] {
+            assert!(bad.parse::<Place>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn below_the_root_or_the_own_group() {
+        let text = b"1 2 0:3 / /c/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let layout = Layout::parse(text).unwrap();
+        let mut plan = CgroupPlan { path: "a/b".into(), ..CgroupPlan::default() };
+        assert_eq!(Place::of_files(&layout, &plan).unwrap().to_string(), "/a/b");
+        plan.under_own = true;
+        let place = Place::of_files(&layout, &plan).unwrap();
+        assert!(place.to_string().starts_with("/a/b"));
+        assert!(place.layout(&layout).unwrap().hierarchies[0].mount.starts_with("/c/cpu"));
+    }
+}
