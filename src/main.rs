@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Payload of the built-in image `hello`.
@@ -11,14 +12,28 @@ static HELLO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    if is_oci_runtime(&args) {
+        return status(budu_runtime::oci::main(args[1..].to_vec()));
+    }
     let first = args.get(1).and_then(|arg| arg.to_str());
-    let status = match first {
+    status(match first {
         Some(budu_runtime::LAUNCHER_PERSONALITY) if is_launcher(&args) => budu_runtime::launcher_main(),
+        Some("oci") => budu_runtime::oci::main(args[2..].to_vec()),
         Some("daemon") => budu_daemon::main(args[2..].to_vec(), HELLO),
         _ => budu_cli::main(args),
-    };
-    // Statuses are 0 to 255; anything else would be a bug and reads as failure.
-    ExitCode::from(u8::try_from(status).unwrap_or(1))
+    })
+}
+
+/// Statuses are 0 to 255; anything else would be a bug and reads as failure.
+fn status(number: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(number).unwrap_or(1))
+}
+
+/// Container managers name one file as their OCI runtime: a link to this
+/// binary called `budu-oci`, or `runc`, is one.
+fn is_oci_runtime(args: &[OsString]) -> bool {
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    name.is_some_and(|name| name == "budu-oci" || name == "runc")
 }
 
 /// The launcher is started under a name no user types.

@@ -79,15 +79,18 @@ impl Drop for Launcher {
 /// Opens our own binary through a read-only mount of its own, or, where the
 /// kernel or a lack of privilege forbids that, as it is.
 fn protected_binary() -> io::Result<OwnedFd> {
+    readonly_binary().or_else(|_| open_binary(Path::new("/proc/self/exe")))
+}
+
+/// Our own binary in a read-only mount that is attached nowhere.
+///
+/// # Errors
+/// Where the kernel or a lack of privilege forbids it.
+pub(crate) fn readonly_binary() -> io::Result<OwnedFd> {
     let path = std::fs::read_link("/proc/self/exe")?;
-    let mounted = Detached::clone_of(rustix::fs::CWD, &path, false).and_then(|mount| {
-        mount.set_attributes(attr::RDONLY | attr::NOSUID | attr::NODEV, 0, 0, false)?;
-        Ok(mount)
-    });
-    match mounted {
-        Ok(mount) => Ok(mount.as_fd().try_clone_to_owned()?),
-        Err(_) => open_binary(Path::new("/proc/self/exe")),
-    }
+    let mount = Detached::clone_of(rustix::fs::CWD, &path, false)?;
+    mount.set_attributes(attr::RDONLY | attr::NOSUID | attr::NODEV, 0, 0, false)?;
+    mount.as_fd().try_clone_to_owned()
 }
 
 fn open_binary(path: &Path) -> io::Result<OwnedFd> {

@@ -9,7 +9,8 @@
 //!
 //! - [`Launcher`]: the daemon's hold on the small process shims are forked from.
 //! - [`compile`]: `config.json` → plan; `defaults`: Docker's default profile.
-//! - `shim`, `init`: what runs in the forked processes.
+//! - `birth`: the parent's side of making a process; `shim`, `init`: what runs in the forked ones.
+//! - [`oci`]: the command line of an OCI runtime.
 #![forbid(unsafe_code)]
 
 mod birth;
@@ -19,6 +20,7 @@ pub mod defaults;
 mod init;
 mod launcher;
 mod mount_options;
+pub mod oci;
 pub mod plan;
 pub mod protocol;
 mod shim;

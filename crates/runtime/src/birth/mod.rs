@@ -20,7 +20,6 @@ use crate::init::{self, ExecStart, Failing, Gate, InitStart, LENT, MAPS_WRITTEN,
 use crate::plan::{ExecPlan, Plan};
 
 pub(crate) const CLONE_NEWTIME: u64 = 0x80;
-pub(crate) const CLONE_NEWNS: u64 = 0x0002_0000;
 pub(crate) const CLONE_NEWCGROUP: u64 = 0x0200_0000;
 pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
@@ -160,19 +159,19 @@ fn hierarchies(group: Option<&Cgroup>) -> Vec<String> {
 }
 
 /// Makes a further process in the container whose first process is `target`;
-/// `namespaces` are the CLONE_NEW* bits in which it differs from us. Whatever
+/// `namespaces` are the CLONE_NEW* bits in which it differs from us, `entry`
+/// is the door to its cgroup. Whatever
 /// this process copies later is born in the container's pid namespace too.
 pub(crate) fn joining(
     token: &SingleThreaded,
     plan: &ExecPlan,
     target: BorrowedFd<'_>,
     namespaces: u64,
-    group: Option<&Cgroup>,
+    entry: Option<&Entry>,
     stdio: Option<[BorrowedFd<'_>; 3]>,
 ) -> Failing<Newborn> {
     let (ours, theirs) = budu_sys::socket::seqpacket_pair().map_err(failed("make a socket pair"))?;
-    let entry = group.map(Cgroup::entry).transpose()?;
-    let mut born_into = entry.as_ref().and_then(Entry::clone_into);
+    let mut born_into = entry.and_then(Entry::clone_into);
     let mut rest = namespaces;
     if namespaces & CLONE_NEWPID != 0 {
         rest &= !CLONE_NEWPID;
@@ -201,7 +200,7 @@ pub(crate) fn joining(
             report: theirs,
             target,
             namespaces: rest as i32,
-            cgroup: entry.as_ref(),
+            cgroup: entry,
             born_inside: born_into.is_some(),
             stdio,
         }),

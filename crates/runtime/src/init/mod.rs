@@ -51,7 +51,7 @@ const CLONE_NEWNET: u64 = 0x4000_0000;
 pub(crate) type Failing<T> = Result<T, Failure>;
 
 /// Words an I/O error: `what: error`.
-pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Failure {
+pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Failure + use<> {
     let what = what.to_owned();
     move |error| Failure { class: FailureClass::Internal, message: format!("{what}: {error}") }
 }

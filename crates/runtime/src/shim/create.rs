@@ -113,7 +113,8 @@ pub(super) fn exec(shim: &Shim, key: u64, plan: &ExecPlan) -> Failing<Process> {
     let (near, far) = streams(plan.tty, plan.stdin)?;
     let target = shim.processes[0].pidfd.as_fd();
     let stdio = far.as_ref().map(FarEnds::borrow);
-    let born = birth::joining(&shim.token, plan, target, shim.namespaces, shim.cgroup.as_ref(), stdio)?;
+    let entry = shim.cgroup.as_ref().map(Cgroup::entry).transpose()?;
+    let born = birth::joining(&shim.token, plan, target, shim.namespaces, entry.as_ref(), stdio)?;
     drop(far);
     let score = plan.process.oom_score_adj.unwrap_or(0);
     let _ = std::fs::write(format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero()), score.to_string());

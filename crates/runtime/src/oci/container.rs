@@ -1,0 +1,329 @@
+//! What is kept of a container between commands: a directory below `--root`.
+//!
+//! - `state.json`: [`State`], written whole or not at all.
+//! - `config.json`: the configuration it was made of, byte for byte; later
+//!   changes in the bundle have no effect (runtime.md "Lifecycle").
+//! - `exec.fifo`, `news.fifo`: the gate the first process waits at. They are
+//!   there as long as the container is `created`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use budu_spec::oci;
+use budu_sys::cgroup::Cgroup;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags};
+use serde::{Deserialize, Serialize};
+
+use super::arguments::Global;
+use crate::cgroup;
+use crate::init::{Failing, failed, invalid};
+use crate::plan::CgroupPlan;
+use crate::protocol::{Failure, FailureClass};
+
+/// The FIFO that lets the first process go.
+pub(crate) const GO: &str = "exec.fifo";
+/// The FIFO that tells how that went.
+pub(crate) const NEWS: &str = "news.fifo";
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+
+/// The permanent part of a container's state.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// `ociVersion` of its configuration.
+    pub(crate) oci_version: String,
+    /// Identifier.
+    pub(crate) id: String,
+    /// First process; 0 while the container is being created.
+    pub(crate) pid: i32,
+    /// When that process started, in clock ticks since boot: distinguishes
+    /// it from a later one with the same number.
+    pub(crate) start_time: u64,
+    /// Bundle directory.
+    pub(crate) bundle: PathBuf,
+    /// Root file system's directory.
+    pub(crate) rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub(crate) created: String,
+    /// User id of who created it.
+    pub(crate) owner: u32,
+    /// Annotations of the configuration.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// CLONE_NEW* bits in which it differs from the host.
+    pub(crate) namespaces: u64,
+    /// Path of its cgroup below every hierarchy's root; empty for none of its own.
+    pub(crate) group: String,
+    /// How the group was made; without the limits.
+    pub(crate) cgroup: CgroupPlan,
+    /// Made without root's privileges.
+    pub(crate) rootless: bool,
+    /// Hooks wait for its start.
+    pub(crate) poststart: bool,
+    /// Hooks wait for its end.
+    pub(crate) poststop: bool,
+}
+
+/// A state in the words of the specification.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    status: &'a str,
+    pid: i32,
+    bundle: &'a Path,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
+/// Where a container is in its life (runtime.md "State"), and runc's `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// One container, by its directory.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// Its directory.
+    pub(crate) path: PathBuf,
+    /// The same, held open.
+    pub(crate) dir: OwnedFd,
+    pub(crate) state: State,
+}
+
+/// The failure every command reports for an id it does not know.
+fn unknown() -> Failure {
+    Failure { class: FailureClass::State, message: "container does not exist".to_owned() }
+}
+
+/// Refuses ids that could be no directory's name (runc's rule).
+pub(crate) fn check_id(id: &str) -> Failing<()> {
+    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-' | b'.'));
+    if id.is_empty() {
+        return Err(invalid("container id must not be empty".to_owned()));
+    }
+    if !plain || id == "." || id == ".." || id.len() > 1024 {
+        return Err(invalid(format!("invalid container id {id:?}: letters, digits and _ + - . are allowed")));
+    }
+    Ok(())
+}
+
+/// Ids of all containers below the root, sorted.
+pub(crate) fn ids(global: &Global) -> Failing<Vec<String>> {
+    let entries = match std::fs::read_dir(&global.root) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(&format!("list {}", global.root.display()))(e)),
+    };
+    let mut ids: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().join(STATE).exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+impl Container {
+    /// Makes the directory of a new container.
+    ///
+    /// # Errors
+    /// When there is a container of this id.
+    pub(crate) fn reserve(global: &Global, id: &str) -> Failing<Container> {
+        check_id(id)?;
+        let what = format!("make the state directory {}", global.root.display());
+        make_root(&global.root).map_err(failed(&what))?;
+        let path = global.root.join(id);
+        match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o711)) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => {
+                return Err(Failure {
+                    class: FailureClass::State,
+                    message: "container with given ID already exists".to_owned(),
+                });
+            }
+            Err(e) => return Err(failed(&what)(e.into())),
+        }
+        let dir = open_directory(&path).map_err(failed(&what))?;
+        Ok(Container { path, dir, state: State { id: id.to_owned(), ..State::default() } })
+    }
+
+    /// Finds a container.
+    ///
+    /// # Errors
+    /// When there is none of this id, or its state cannot be read.
+    pub(crate) fn open(global: &Global, id: &str) -> Failing<Container> {
+        check_id(id)?;
+        let path = global.root.join(id);
+        let dir = open_directory(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => unknown(),
+            _ => failed(&format!("open {}", path.display()))(e),
+        })?;
+        let bytes = std::fs::read(path.join(STATE)).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => unknown(),
+            _ => failed(&format!("read the state of container {id}"))(e),
+        })?;
+        let state = serde_json::from_slice(&bytes)
+            .map_err(|e| failed(&format!("read the state of container {id}"))(e.into()))?;
+        Ok(Container { path, dir, state })
+    }
+
+    /// Writes the state.
+    pub(crate) fn save(&self) -> Failing<()> {
+        let bytes = serde_json::to_vec(&self.state).expect("plain data always encodes");
+        self.write_whole(STATE, &bytes)
+    }
+
+    /// Keeps the configuration.
+    pub(crate) fn save_config(&self, bytes: &[u8]) -> Failing<()> {
+        self.write_whole(CONFIG, bytes)
+    }
+
+    fn write_whole(&self, name: &str, bytes: &[u8]) -> Failing<()> {
+        let what = failed("keep the container's state");
+        let temporary = format!("{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            rustix::fs::openat(&self.dir, &temporary, flags, Mode::from_raw_mode(0o600)).map_err(|e| what(e.into()))?;
+        io::Write::write_all(&mut std::fs::File::from(file), bytes).map_err(&what)?;
+        rustix::fs::renameat(&self.dir, &temporary, &self.dir, name).map_err(|e| what(e.into()))
+    }
+
+    /// The configuration the container was made of.
+    pub(crate) fn config(&self) -> Failing<oci::Spec> {
+        let what = failed("read the container's configuration");
+        let bytes = std::fs::read(self.path.join(CONFIG)).map_err(&what)?;
+        serde_json::from_slice(&bytes).map_err(|e| what(e.into()))
+    }
+
+    /// Where it is in its life.
+    pub(crate) fn status(&self) -> Failing<Status> {
+        if self.state.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if !self.is_alive() {
+            return Ok(Status::Stopped);
+        }
+        if rustix::fs::accessat(&self.dir, GO, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
+            return Ok(Status::Created);
+        }
+        if self.is_frozen()? { Ok(Status::Paused) } else { Ok(Status::Running) }
+    }
+
+    fn is_frozen(&self) -> Failing<bool> {
+        Ok(match self.group()? {
+            Some(group) => group.is_frozen()?,
+            None => false,
+        })
+    }
+
+    /// Whether the first process lives: a zombie does not.
+    pub(crate) fn is_alive(&self) -> bool {
+        matches!(process_stat(self.state.pid), Ok((state, start)) if start == self.state.start_time && !"ZX".contains(state))
+    }
+
+    /// The first process; `None` when it has ended.
+    pub(crate) fn pidfd(&self) -> Failing<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.state.pid) else { return Ok(None) };
+        match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            // The number may have been given to another process before it was opened.
+            Ok(pidfd) => Ok(self.is_alive().then_some(pidfd)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(e) => Err(failed("find the container's first process")(e.into())),
+        }
+    }
+
+    /// Its cgroup, if it has one of its own that still exists.
+    pub(crate) fn group(&self) -> Failing<Option<Cgroup>> {
+        if self.state.group.is_empty() {
+            return Ok(None);
+        }
+        let Some(layout) = cgroup::layout()? else { return Ok(None) };
+        Ok(cgroup::open(&layout, &self.state.group).ok().map(Cgroup::keep))
+    }
+
+    /// The state as hooks are told it (runtime.md "State").
+    pub(crate) fn told(&self, status: Status) -> Vec<u8> {
+        let State { oci_version, id, pid, bundle, annotations, .. } = &self.state;
+        let pid = if status == Status::Stopped { 0 } else { *pid };
+        let told = Told { oci_version, id, status: status.as_str(), pid, bundle, annotations };
+        serde_json::to_vec(&told).expect("plain data always encodes")
+    }
+
+    /// Removes the directory and all that is in it.
+    pub(crate) fn remove(self) -> Failing<()> {
+        std::fs::remove_dir_all(&self.path).map_err(failed(&format!("remove {}", self.path.display())))
+    }
+
+    /// The gate is open: the container is no longer `created`.
+    pub(crate) fn remove_gate(&self) {
+        for name in [GO, NEWS] {
+            let _ = rustix::fs::unlinkat(self.dir.as_fd(), name, AtFlags::empty());
+        }
+    }
+}
+
+/// Makes the root, closed to others from the first moment.
+fn make_root(root: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// State letter and start time of a process, proc_pid_stat(5).
+pub(crate) fn process_stat(pid: i32) -> io::Result<(char, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let text = String::from_utf8_lossy(&text);
+    // The name in parentheses may hold anything, so fields are counted from its end.
+    let rest = text.rsplit_once(')').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+    let mut fields = rest.split(' ');
+    let state = fields.next().and_then(|word| word.chars().next());
+    let start = fields.nth(18).and_then(|word| word.parse().ok());
+    state.zip(start).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_names_of_directories() {
+        for good in ["a", "A_b+c-d.e", "..."] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ü", "a\0"] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn own_process_is_alive() {
+        let (state, start) = process_stat(std::process::id().cast_signed()).unwrap();
+        assert!("RS".contains(state));
+        assert!(start > 0);
+    }
+}

@@ -1,0 +1,292 @@
+//! `create`: a container that stands and waits for `start`.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use budu_spec::oci;
+use budu_sys::cgroup::Cgroup;
+use budu_sys::process::SingleThreaded;
+use lexopt::Parser;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::arguments::{Global, Word, flag, next, number, positional, required, undefined};
+use super::container::{Container, GO, NEWS, State, Status, process_stat};
+use super::log::Log;
+use super::seams;
+use super::{console, hooks};
+use crate::birth::{self, Dowry, Newborn};
+use crate::cgroup;
+use crate::compile::{self, Bundle, Extras};
+use crate::init::{Failing, Gate, HOOKED, failed, invalid};
+use crate::plan::{CgroupPlan, Plan, Resources, Rootfs};
+use crate::protocol::{self, Event, Failure, FailureClass};
+
+/// Options of `create`, `run` and `restore`.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    pub(super) id: Option<String>,
+    pub(super) bundle: Option<PathBuf>,
+    pub(super) console_socket: Option<PathBuf>,
+    pub(super) pidfd_socket: Option<PathBuf>,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) no_pivot: bool,
+    pub(super) no_new_keyring: bool,
+    pub(super) preserve_fds: u32,
+}
+
+impl Options {
+    /// Takes one word, or says that it is none of these.
+    pub(super) fn take(&mut self, word: Word, parser: &mut Parser) -> Failing<()> {
+        let name = match word {
+            Word::Flag(name) => name,
+            Word::Value(value) => return positional(value, &mut [&mut self.id]),
+        };
+        match name.as_str() {
+            "b" | "bundle" => self.bundle = Some(parser.value()?.into()),
+            "console-socket" => self.console_socket = path(parser)?,
+            "pidfd-socket" => self.pidfd_socket = path(parser)?,
+            "pid-file" => self.pid_file = path(parser)?,
+            "no-pivot" => self.no_pivot = flag(parser)?,
+            "no-new-keyring" => self.no_new_keyring = flag(parser)?,
+            "preserve-fds" => self.preserve_fds = number(parser, &name)?,
+            other => return Err(undefined(other)),
+        }
+        Ok(())
+    }
+}
+
+/// A path; an empty one counts as not given.
+pub(super) fn path(parser: &mut Parser) -> Failing<Option<PathBuf>> {
+    Ok(Some(PathBuf::from(parser.value()?)).filter(|path| path.as_os_str() != ""))
+}
+
+/// A container that stands; its first process waits at its gate.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) container: Container,
+    pub(super) plan: Plan,
+    pub(super) born: Newborn,
+    /// Controlling end of its terminal.
+    pub(super) terminal: Option<OwnedFd>,
+}
+
+pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failing<i32> {
+    let mut options = Options::default();
+    while let Some(word) = next(parser)? {
+        options.take(word, parser)?;
+    }
+    create(global, log, &options, Purpose::Create)?;
+    Ok(0)
+}
+
+/// Why a container is made: decides about its gate and its terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To wait for `start`.
+    Create,
+    /// To run at once, left to itself.
+    Detached,
+    /// To run at once, in the foreground.
+    Foreground,
+}
+
+/// Makes a container. On failure nothing is left of it.
+pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Purpose) -> Failing<Standing> {
+    let id = required(options.id.clone(), if purpose == Purpose::Create { "create" } else { "run" })?;
+    let bundle = bundle(options.bundle.as_deref())?;
+    let (bytes, spec) = read_config(&bundle)?;
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let detached = purpose != Purpose::Foreground;
+    console::check(terminal, detached, options.console_socket.as_deref())?;
+    let socket = options.console_socket.as_deref().map(console::connect).transpose()?;
+    let mut container = Container::reserve(global, &id)?;
+    let parts = Parts { bundle: &bundle, spec: &spec, bytes: &bytes };
+    let made = make(global, log, options, purpose, &parts, &mut container);
+    let made = made.and_then(|(plan, born, group, master)| {
+        let handed = hand_over(options, &container, socket.as_ref(), master.as_ref(), &born);
+        match handed {
+            Ok(()) => {
+                // From here on the group belongs to the container.
+                drop(group.map(Cgroup::keep));
+                Ok((plan, born, master.filter(|_| socket.is_none())))
+            }
+            Err(failure) => {
+                born.abort();
+                drop(group);
+                Err(failure)
+            }
+        }
+    });
+    match made {
+        Ok((plan, born, terminal)) => Ok(Standing { container, plan, born, terminal }),
+        Err(failure) => {
+            let _ = container.remove();
+            Err(failure)
+        }
+    }
+}
+
+type Made = (Plan, Newborn, Option<Cgroup>, Option<OwnedFd>);
+
+/// What a container is made of.
+struct Parts<'a> {
+    bundle: &'a Path,
+    spec: &'a oci::Spec,
+    bytes: &'a [u8],
+}
+
+/// Plans it, makes its first process and sees that process through to its gate.
+fn make(
+    global: &Global,
+    log: &Log,
+    options: &Options,
+    purpose: Purpose,
+    parts: &Parts<'_>,
+    container: &mut Container,
+) -> Failing<Made> {
+    let plan = plan(global, log, options, parts, container)?;
+    container.save_config(parts.bytes)?;
+    let layout = cgroup::layout()?;
+    let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
+    container.state = State {
+        oci_version: parts.spec.oci_version.clone(),
+        id: plan.id.clone(),
+        bundle: parts.bundle.to_owned(),
+        rootfs: rootfs(&plan),
+        created: jiff::Timestamp::now().to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        annotations: parts.spec.annotations.clone(),
+        namespaces: birth::namespaces(&plan),
+        group: resolved,
+        cgroup: CgroupPlan { resources: Resources::default(), ..plan.cgroup.clone() },
+        rootless: global.rootless,
+        poststart: !plan.hooks.poststart.is_empty(),
+        poststop: !plan.hooks.poststop.is_empty(),
+        ..State::default()
+    };
+    let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };
+    let token = SingleThreaded::check().map_err(failed("count threads"))?;
+    let dowry = Dowry { netns: None, layout: layout.as_ref(), stdio: None, gate, die_with_parent: false };
+    let (born, group) = birth::first(&token, &plan, dowry)?;
+    if group.is_none() {
+        container.state.group.clear();
+    }
+    match attend_birth(container, &plan, &born) {
+        Ok(master) => Ok((plan, born, group, master)),
+        Err(failure) => {
+            born.abort();
+            Err(failure)
+        }
+    }
+}
+
+fn plan(global: &Global, log: &Log, options: &Options, parts: &Parts<'_>, container: &Container) -> Failing<Plan> {
+    for warning in seams::warnings(parts.spec) {
+        log.warning(&warning);
+    }
+    let extras = Extras {
+        id: container.state.id.clone(),
+        run_dir: container.path.clone(),
+        bundle: Some(Bundle {
+            path: parts.bundle.to_owned(),
+            systemd: global.systemd,
+            no_pivot: options.no_pivot,
+            keep_keyring: options.no_new_keyring,
+            preserve_fds: options.preserve_fds,
+            rootless: global.rootless,
+        }),
+        ..Extras::default()
+    };
+    Ok(compile::container(parts.spec, extras)?)
+}
+
+fn rootfs(plan: &Plan) -> PathBuf {
+    match &plan.rootfs {
+        Rootfs::Directory { path, .. } => path.clone(),
+        Rootfs::Overlay { .. } => PathBuf::new(),
+    }
+}
+
+/// Makes the two FIFOs of the gate, and opens what the first process needs of them.
+fn open_gate(container: &Container) -> Failing<Gate> {
+    let what = failed("make the container's gate");
+    let open = |name: &str| {
+        rustix::fs::mknodat(&container.dir, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+        // For reading and writing at once, so that opening never waits.
+        rustix::fs::openat(&container.dir, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    };
+    Ok(Gate::Fifo { go: open(GO).map_err(|e| what(e.into()))?, news: open(NEWS).map_err(|e| what(e.into()))? })
+}
+
+/// Notes the new process, runs the host's hooks when it asks for them, and
+/// waits until it stands. Returns its terminal's controlling end.
+fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Failing<Option<OwnedFd>> {
+    let pid = born.pid.as_raw_nonzero().get();
+    container.state.pid = pid;
+    container.state.start_time = process_stat(pid).map_err(failed("find the container's first process"))?.1;
+    container.save()?;
+    let mut buffer = [0u8; 16 << 10];
+    loop {
+        let (n, mut fds) = budu_sys::socket::receive_with_fds(&born.report, &mut buffer)
+            .map_err(failed("hear of the container's first process"))?;
+        match protocol::decode(buffer.get(protocol::HEADER..n).unwrap_or_default()) {
+            Ok(Event::Hooks) => {
+                for (name, some) in [("prestart", &plan.hooks.prestart), ("createRuntime", &plan.hooks.create_runtime)]
+                {
+                    hooks::run(some, container, Status::Creating)
+                        .map_err(|e| e.about(&format!("error running {name} hook")))?;
+                }
+                budu_sys::socket::send_with_fds(&born.report, &[HOOKED], &[])
+                    .map_err(failed("tell the container's first process of the hooks"))?;
+            }
+            Ok(Event::Created { .. }) => return Ok(fds.pop()),
+            Ok(Event::Failed(failure)) => return Err(failure),
+            _ => {
+                let message = "the container's first process ended before it stood".to_owned();
+                return Err(Failure { class: FailureClass::Internal, message });
+            }
+        }
+    }
+}
+
+/// Tells the caller of the new container in the ways it asked for.
+fn hand_over(
+    options: &Options,
+    container: &Container,
+    socket: Option<&OwnedFd>,
+    master: Option<&OwnedFd>,
+    born: &Newborn,
+) -> Failing<()> {
+    if let (Some(socket), Some(master)) = (socket, master) {
+        console::send(socket, master)?;
+    }
+    if let Some(path) = &options.pidfd_socket {
+        console::send_pidfd(&console::connect(path)?, &born.pidfd)?;
+    }
+    match &options.pid_file {
+        Some(path) => console::write_pid(path, container.state.pid),
+        None => Ok(()),
+    }
+}
+
+/// The bundle directory: `--bundle`, or the working directory.
+fn bundle(asked: Option<&Path>) -> Failing<PathBuf> {
+    let asked = asked.unwrap_or(Path::new("."));
+    std::fs::canonicalize(asked).map_err(failed(&format!("open the bundle {}", asked.display())))
+}
+
+/// Largest configuration that is read.
+const MAX_CONFIG: u64 = 16 << 20;
+
+fn read_config(bundle: &Path) -> Failing<(Vec<u8>, oci::Spec)> {
+    let path = bundle.join("config.json");
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => invalid(format!("JSON specification file {} not found", path.display())),
+        _ => failed(&format!("read {}", path.display()))(e),
+    })?;
+    file.take(MAX_CONFIG).read_to_end(&mut bytes).map_err(failed(&format!("read {}", path.display())))?;
+    let spec = serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
+    Ok((bytes, spec))
+}

@@ -1,0 +1,91 @@
+//! `delete`: removes what is left of a container.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use budu_sys::process;
+use lexopt::Parser;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::arguments::{Global, Word, flag, next, positional, required, undefined};
+use super::container::{Container, Status};
+use super::hooks;
+use super::kill::has_own_pids;
+use super::log::Log;
+use crate::cgroup;
+use crate::init::Failing;
+use crate::protocol::{Failure, FailureClass};
+
+/// How long a killed process may take to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failing<i32> {
+    let (mut id, mut force) = (None, false);
+    while let Some(word) = next(parser)? {
+        match word {
+            Word::Flag(name) if name == "f" || name == "force" => force = flag(parser)?,
+            Word::Flag(name) => return Err(undefined(&name)),
+            Word::Value(value) => positional(value, &mut [&mut id])?,
+        }
+    }
+    let id = required(id, "delete")?;
+    let container = match Container::open(global, &id) {
+        Ok(container) => container,
+        Err(failure) if failure.class == FailureClass::State => {
+            // What is left of a creation that was cut off has no state, but a directory.
+            let leftover = global.root.join(&id);
+            if leftover.is_dir() {
+                let _ = std::fs::remove_dir_all(leftover);
+            }
+            return if force { Ok(0) } else { Err(failure) };
+        }
+        Err(failure) => return Err(failure),
+    };
+    match container.status()? {
+        Status::Stopped => {}
+        Status::Created | Status::Creating => end(&container)?,
+        _ if force => end(&container)?,
+        other => {
+            let message = format!("cannot delete container {id} that is not stopped: {}", other.as_str());
+            return Err(Failure { class: FailureClass::State, message });
+        }
+    }
+    destroy(container, log)?;
+    Ok(0)
+}
+
+/// Kills the container and waits for its end.
+fn end(container: &Container) -> Failing<()> {
+    let group = container.group()?;
+    let pidfd = container.pidfd()?;
+    if let Some(pidfd) = &pidfd {
+        let _ = process::signal(pidfd.as_fd(), 9);
+    }
+    if let Some(group) = &group {
+        if !has_own_pids(container) {
+            let _ = group.kill_all();
+        }
+        group.thaw()?;
+    }
+    let Some(pidfd) = pidfd else { return Ok(()) };
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let patience = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    if poll(&mut fds, Some(&patience)).is_ok_and(|ready| ready == 0) {
+        let message =
+            format!("the container's first process did not end within {} s of being killed", PATIENCE.as_secs());
+        return Err(Failure { class: FailureClass::Internal, message });
+    }
+    Ok(())
+}
+
+/// Removes group and state of a container that has ended, then runs its poststop hooks.
+pub(super) fn destroy(container: Container, log: &Log) -> Failing<()> {
+    if !container.state.group.is_empty()
+        && let Some(layout) = cgroup::layout()?
+    {
+        cgroup::remove(&layout, &container.state.group)?;
+    }
+    let outcome = hooks::poststop(&container, log);
+    container.remove()?;
+    outcome
+}

@@ -1,0 +1,78 @@
+//! Standing between a caller and a container's process in the foreground:
+//! signals go in, the exit status comes out, a terminal is copied.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use budu_sys::process::{self, SignalSet};
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::console::Foreground;
+use crate::init::{Failing, failed};
+
+const SIGCHLD: i32 = 17;
+const SIGURG: i32 = 23;
+const SIGWINCH: i32 = 28;
+
+/// Signals held back so that none is lost while a process is being made.
+#[derive(Debug)]
+pub(super) struct Held(OwnedFd);
+
+impl Held {
+    /// Holds all signals back. Copies of this process must undo it
+    /// ([`process::default_signals`] does, before a program is executed).
+    pub(super) fn all() -> Failing<Held> {
+        SignalSet::all().block();
+        SignalSet::all().open().map(Held).map_err(failed("open a signal descriptor"))
+    }
+}
+
+/// Waits for a process, passing on signals and, if there is one, the
+/// terminal's bytes. Returns the exit status as a shell would.
+pub(super) fn attend(pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Foreground>) -> Failing<i32> {
+    loop {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            PollFd::from_borrowed_fd(held.0.as_fd(), PollFlags::IN),
+        ];
+        if let Some(terminal) = &terminal {
+            fds.extend(terminal.watched());
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(failed("wait for the container")(e.into())),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if let Some(terminal) = &mut terminal {
+            terminal.copy();
+        }
+        while let Ok(Some(signal)) = process::read_signal(held.0.as_fd()) {
+            match signal {
+                SIGCHLD => reap_strangers(pidfd),
+                SIGURG => {}
+                SIGWINCH => {
+                    if let Some(terminal) = &terminal {
+                        terminal.resize();
+                    }
+                }
+                other => drop(process::signal(pidfd, other)),
+            }
+        }
+        if ready[0]
+            && let Some(ended) = process::reap(pidfd, false).map_err(failed("wait for the container"))?
+        {
+            if let Some(terminal) = &mut terminal {
+                terminal.drain();
+            }
+            return Ok(ended.code());
+        }
+    }
+}
+
+/// As a subreaper we are also given children that are none of ours; the one
+/// we wait for is left to its own wait.
+fn reap_strangers(pidfd: BorrowedFd<'_>) {
+    let _ = pidfd;
+    // A process that waits for one child by pidfd and exits soon after need not
+    // reap others: they go to the next reaper with it.
+}
