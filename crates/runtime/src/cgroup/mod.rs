@@ -11,10 +11,16 @@ use crate::init::{Failing, failed, invalid};
 use crate::plan::{CgroupPlan, Resources};
 use crate::protocol::{Failure, FailureClass};
 
+mod measure;
+pub(crate) mod metrics;
 mod place;
+mod rdt;
+mod rdt_metrics;
 mod translate;
 
+use metrics::Metrics;
 use place::Place;
+pub(crate) use rdt::{enter_rdt, leave_rdt, rdt_metrics, update_rdt};
 use translate::translate;
 
 impl From<cgroup::Error> for Failure {
@@ -114,6 +120,13 @@ pub(crate) fn update(layout: &Layout, plan: &CgroupPlan, place: &str, resources:
     let based = place.layout(layout)?;
     let mut group = Cgroup::open(&based, &place.path)?;
     Ok(group.update(&based, &translate(resources)?, plan.optional)?)
+}
+
+/// What the container has used, for `events`.
+pub(crate) fn metrics(layout: &Layout, plan: &CgroupPlan, id: &str, place: &str) -> Failing<Metrics> {
+    let mut metrics = measure::measure(&open(layout, place)?);
+    metrics.intel_rdt = rdt_metrics(plan.intel_rdt.as_ref(), id);
+    Ok(metrics)
 }
 
 /// The door for an exec'd process. `below` are the command line's `--cgroup`

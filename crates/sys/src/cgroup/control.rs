@@ -128,6 +128,12 @@ pub(super) fn number(directory: BorrowedFd<'_>, file: &str) -> Option<u64> {
     str::from_utf8(text.trim_ascii()).ok()?.parse().ok()
 }
 
+/// The value after a name at the start of a line; 0 without such a line.
+pub(super) fn number_after(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Whether a group was frozen itself, not just with one above it. `FREEZING` is waited out.
 pub(super) fn is_frozen(version: Version, hierarchy: &Hierarchy, directory: BorrowedFd<'_>) -> io::Result<bool> {
     if version == Version::V2 {

@@ -208,11 +208,21 @@ fn who_needs_too_much_memory_is_killed_and_counted() {
     let swap = limit.filter(|_| layout.support().swap);
     let memory = Memory { limit, swap, ..Memory::default() };
     let resources = Resources { memory, ..Resources::default() };
-    let group = plan(&layout, &name("oom"), &resources).expect("valid").apply().expect("root may");
+    let mut group = plan(&layout, &name("oom"), &resources).expect("valid").apply().expect("root may");
+    let watch = group.watch_oom().expect("the host has a memory controller");
+    assert_eq!(watch.take().expect("readable"), News::default());
     // tail keeps what may be the end, and this has no line in it.
     let inside = Inside::start(&group, "read x; head -c 200000000 /dev/zero | tail -n 1 >/dev/null; exit 3");
     assert_eq!(inside.status().code(), Some(3), "only the greedy one is killed");
     assert_eq!(group.oom_kills().expect("readable"), 1);
+    assert!(watch.take().expect("readable").out_of_memory);
+    group.remove().expect("it is empty in a moment");
+    let mut ready = [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)];
+    if layout.version == Version::V1 {
+        let timeout = rustix::event::Timespec { tv_sec: 5, tv_nsec: 0 };
+        assert_eq!(rustix::event::poll(&mut ready, Some(&timeout)), Ok(1), "removal is news");
+        assert_eq!(watch.take().expect("readable"), News { out_of_memory: false, ended: true });
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod remove;
 mod resources;
 mod stats;
 mod support;
+mod watch;
 
 pub use apply::Cgroup;
 pub use device::{Access, DeviceKind, DeviceRule};
@@ -41,6 +42,7 @@ pub use plan::{Plan, Write, plan, plan_update};
 pub use resources::{BlockIo, Cpu, HugePage, Memory, Rdma, Resources, Throttle, WeightDevice};
 pub use stats::{BlockIoEntry, CpuStats, MemoryStats, PidsStats, Stats};
 pub use support::Support;
+pub use watch::{News, OomWatch};
 
 use std::path::PathBuf;
 

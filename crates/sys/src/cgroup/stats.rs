@@ -1,6 +1,6 @@
 //! What a group has used.
 
-use super::control::read;
+use super::control::{number_after as value, read};
 use super::{Cgroup, Controllers, Error, Version};
 use std::os::fd::AsFd;
 
@@ -100,6 +100,12 @@ impl Cgroup {
         })
     }
 
+    /// A file's text; `None` where the group has no such file or no such controller.
+    pub fn text(&self, controller: Controllers, file: &str) -> Option<String> {
+        let bytes = read(self.directory(controller)?, file).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// How many processes the kernel has killed here for lack of memory.
     ///
     /// # Errors
@@ -126,8 +132,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// A file's text; empty when there is none.
     fn text(&self, controller: Controllers, file: &str) -> String {
-        let bytes = self.group.directory(controller).and_then(|directory| read(directory, file).ok());
-        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        self.group.text(controller, file).unwrap_or_default()
     }
 
     /// A file with one number; `max` and unreadable count as `fallback`.
@@ -142,8 +147,8 @@ impl Reader<'_> {
         let cpu = CpuStats {
             usage_ns: self.number(Controllers::CPUACCT, "cpuacct.usage", 0),
             // In ticks of USER_HZ, which is 100 on all architectures that Linux still has.
-            user_ns: value(&split, "user") * 10_000_000,
-            system_ns: value(&split, "system") * 10_000_000,
+            user_ns: value(&split, "user").saturating_mul(10_000_000),
+            system_ns: value(&split, "system").saturating_mul(10_000_000),
             per_cpu_ns: per_cpu.split_ascii_whitespace().filter_map(|one| one.parse().ok()).collect(),
             periods: value(&throttle, "nr_periods"),
             throttled_periods: value(&throttle, "nr_throttled"),
@@ -166,13 +171,13 @@ impl Reader<'_> {
     fn v2(&self) -> Stats {
         let cpu = self.text(Controllers::CPU, "cpu.stat");
         let cpu = CpuStats {
-            usage_ns: value(&cpu, "usage_usec") * 1000,
-            user_ns: value(&cpu, "user_usec") * 1000,
-            system_ns: value(&cpu, "system_usec") * 1000,
+            usage_ns: value(&cpu, "usage_usec").saturating_mul(1000),
+            user_ns: value(&cpu, "user_usec").saturating_mul(1000),
+            system_ns: value(&cpu, "system_usec").saturating_mul(1000),
             per_cpu_ns: Vec::new(),
             periods: value(&cpu, "nr_periods"),
             throttled_periods: value(&cpu, "nr_throttled"),
-            throttled_ns: value(&cpu, "throttled_usec") * 1000,
+            throttled_ns: value(&cpu, "throttled_usec").saturating_mul(1000),
         };
         let memory = MemoryStats {
             usage: self.number(Controllers::MEMORY, "memory.current", 0),
@@ -195,12 +200,6 @@ impl Reader<'_> {
 fn pairs(text: &str) -> Vec<(String, u64)> {
     let lines = text.lines().filter_map(|line| line.split_once(' '));
     lines.filter_map(|(name, value)| Some((name.to_owned(), value.trim().parse().ok()?))).collect()
-}
-
-/// The value after a name at the start of a line.
-fn value(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 fn device(text: &str) -> Option<(u32, u32)> {
