@@ -273,6 +273,8 @@ pub struct CgroupPlan {
     pub intel_rdt: Option<IntelRdtPlan>,
     /// Limits.
     pub resources: Resources,
+    /// With `systemd`: further properties of the unit, by name, in the text form of D-Bus variants (GVariant).
+    pub scope_properties: Vec<(String, String)>,
 }
 
 /// Cache and memory bandwidth allocation, resctrl (config-linux.md "Intel RDT").

@@ -43,6 +43,20 @@ pub fn rules() -> Vec<DeviceRule> {
     rules
 }
 
+/// What every container of a bundle may open besides what its configuration allows (runc's list, which engines have come
+/// to rely on): the default nodes but those that are `replaced`, pseudo terminals, TUN; and making any node.
+pub fn bundle_rules(replaced: impl Fn(&str) -> bool) -> Vec<DeviceRule> {
+    let open =
+        |major, minor, access: &str| DeviceRule { allow: true, kind: 'c', major, minor, access: access.to_owned() };
+    let mut rules = vec![open(None, None, "m"), DeviceRule { kind: 'b', ..open(None, None, "m") }];
+    let kept = NODES.iter().filter(|(name, ..)| !replaced(&format!("/dev/{name}")));
+    rules.extend(kept.map(|(_, major, minor)| open(Some(*major), Some(*minor), "rwm")));
+    rules.push(open(Some(136), None, "rwm")); // pseudo terminals
+    rules.push(open(Some(5), Some(2), "rwm")); // ptmx
+    rules.push(open(Some(10), Some(200), "rwm")); // TUN
+    rules
+}
+
 /// Everything open: `--privileged`.
 pub fn privileged_rules() -> Vec<DeviceRule> {
     vec![DeviceRule { allow: true, kind: 'a', major: None, minor: None, access: "rwm".to_owned() }]
