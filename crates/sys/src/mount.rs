@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{StatVfsMountFlags, fstatvfs};
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick, move_mount, open_tree,
 };
 
 /// MOUNT_ATTR_* bits, mount_setattr(2).
@@ -53,16 +55,21 @@ impl Detached {
     pub fn new(kind: &str, parameters: &[Parameter<'_>], attributes: u64) -> io::Result<Detached> {
         let context =
             fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| named(e, &format!("file system {kind}")))?;
-        for (key, value) in parameters {
-            match value {
-                Some(value) => fsconfig_set_string(&context, *key, *value),
-                None => fsconfig_set_flag(&context, *key),
-            }
-            .map_err(|e| named(e, &format!("{kind} option {key}{}", kernel_log(&context))))?;
-        }
+        set_parameters(&context, kind, parameters)?;
         fsconfig_create(&context).map_err(|e| named(e, &format!("{kind}{}", kernel_log(&context))))?;
         let attributes = MountAttrFlags::from_bits_retain(attributes as u32);
-        Ok(Detached(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?))
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(|e| named(e, kind))?;
+        Ok(Detached(mount))
+    }
+
+    /// Takes a descriptor of a detached mount that another process made.
+    pub fn received(mount: OwnedFd) -> Detached {
+        Detached(mount)
+    }
+
+    /// Lets go of the guard: the mount lives as long as the descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
     }
 
     /// Clones the mount that holds `path` (relative to `base`), as a bind mount
@@ -87,6 +94,13 @@ impl Detached {
         set_attributes(self.0.as_fd(), c"", set, clear, propagation, recursive)
     }
 
+    /// Shows owners through the id maps of a user namespace (id-mapped mount),
+    /// on everything below as well when `recursive`.
+    pub fn map_owners(&self, userns: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+        let raw = RawMountAttr { set: attr::IDMAP, userns: userns.as_raw_fd() as u64, ..RawMountAttr::default() };
+        setattr(self.0.as_fd(), c"", &raw, recursive)
+    }
+
     /// Attaches the mount on the directory or file that `target` refers to.
     pub fn attach(self, target: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -102,6 +116,7 @@ impl AsFd for Detached {
 }
 
 #[repr(C)]
+#[derive(Default)]
 struct RawMountAttr {
     set: u64,
     clear: u64,
@@ -118,8 +133,11 @@ pub fn set_attributes(
     propagation: u64,
     recursive: bool,
 ) -> io::Result<()> {
+    setattr(base, path, &RawMountAttr { set, clear, propagation, userns: 0 }, recursive)
+}
+
+fn setattr(base: BorrowedFd<'_>, path: &CStr, raw: &RawMountAttr, recursive: bool) -> io::Result<()> {
     const AT_RECURSIVE: libc::c_int = 0x8000;
-    let raw = RawMountAttr { set, clear, propagation, userns: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: path is a C string, raw a structure of the size given; both outlive the call.
     let result = unsafe {
@@ -128,17 +146,95 @@ pub fn set_attributes(
             base.as_raw_fd(),
             path.as_ptr(),
             flags,
-            &raw const raw,
+            std::ptr::from_ref(raw),
             size_of::<RawMountAttr>(),
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Adds what was being done to an errno; the number stays readable.
-fn named(errno: rustix::io::Errno, what: &str) -> io::Error {
-    let error = io::Error::from(errno);
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+/// The [`attr`] bits of the mount that `file` is on. Read-only is reported
+/// for a mount whose file system is, too.
+pub fn attributes(file: BorrowedFd<'_>) -> io::Result<u64> {
+    const NOSYMFOLLOW: u64 = 0x2000;
+    let flags = fstatvfs(file)?.f_flag;
+    let mut bits = [
+        (StatVfsMountFlags::RDONLY, attr::RDONLY),
+        (StatVfsMountFlags::NOSUID, attr::NOSUID),
+        (StatVfsMountFlags::NODEV, attr::NODEV),
+        (StatVfsMountFlags::NOEXEC, attr::NOEXEC),
+        (StatVfsMountFlags::NODIRATIME, attr::NODIRATIME),
+        (StatVfsMountFlags::from_bits_retain(NOSYMFOLLOW), attr::NOSYMFOLLOW),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.contains(*flag))
+    .fold(0, |bits, (_, bit)| bits | bit);
+    if flags.contains(StatVfsMountFlags::NOATIME) {
+        bits |= attr::NOATIME;
+    } else if !flags.contains(StatVfsMountFlags::RELATIME) {
+        bits |= attr::STRICTATIME;
+    }
+    Ok(bits)
+}
+
+/// Gives the file system mounted at `mount` other parameters.
+pub fn reconfigure(mount: BorrowedFd<'_>, parameters: &[Parameter<'_>]) -> io::Result<()> {
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = fspick(mount, "", flags)?;
+    set_parameters(&context, "file system", parameters)?;
+    fsconfig_reconfigure(&context).map_err(|e| named(e, &format!("reconfigure{}", kernel_log(&context))))
+}
+
+/// Moves an attached mount, move_mount(2).
+pub fn relocate(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+fn set_parameters(context: &OwnedFd, kind: &str, parameters: &[Parameter<'_>]) -> io::Result<()> {
+    for (key, value) in parameters {
+        match value {
+            Some(value) => fsconfig_set_string(context, *key, *value),
+            None => fsconfig_set_flag(context, *key),
+        }
+        .map_err(|e| named(e, &format!("{kind} option {key}{}", kernel_log(context))))?;
+    }
+    Ok(())
+}
+
+/// An errno and what the kernel refused.
+#[derive(Debug)]
+struct Refused {
+    errno: Errno,
+    what: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, reason(&self.errno.into()))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Adds what was being done to an errno; [`errno`] finds the number again.
+fn named(errno: Errno, what: &str) -> io::Error {
+    io::Error::new(io::Error::from(errno).kind(), Refused { errno, what: what.to_owned() })
+}
+
+/// The number in an error of this module; 0 when the kernel gave none.
+pub fn errno(error: &io::Error) -> i32 {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+    error.raw_os_error().or(inner.map(|refused| refused.errno.raw_os_error())).unwrap_or(0)
+}
+
+/// What an error says: in lower case and without its number, as it is worded everywhere else.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let Some(number) = error.raw_os_error() else { return text };
+    let text = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Reads what the kernel wrote about a refused parameter, fsopen(2).

@@ -67,6 +67,22 @@ impl Root {
         }
     }
 
+    /// Opens the directory that holds the last component of `path`, making it
+    /// when it is missing, and names that component, which is not looked at.
+    ///
+    /// # Errors
+    /// `EINVAL` when the path ends in no name (`/`, `..`).
+    pub fn reach_parent<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
+        Ok((self.reach(parent, Missing::MakeDirectory)?, name))
+    }
+
+    /// As [`Root::reach`], but the last component is not followed when it is a link.
+    pub fn reach_itself(&self, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+        let (parent, name) = self.reach_parent(path)?;
+        enter(parent.as_fd(), name, missing)
+    }
+
     /// Resolves component by component, holding every directory on the way so
     /// that `..` and links made meanwhile cannot lead outside.
     fn walk(&self, path: &Path, missing: Missing) -> io::Result<OwnedFd> {

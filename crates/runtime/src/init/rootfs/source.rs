@@ -1,0 +1,104 @@
+//! What a bind mount shows: a part of the host's tree, cloned.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use budu_sys::mount::Detached;
+use budu_sys::rooted::Missing;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
+
+use super::{CLONE_NEWUSER, MS_SLAVE, failed, has_own, idmap, in_place};
+use crate::init::Failing;
+use crate::plan::{MountPlan, MountSource, Plan};
+
+/// A detached clone.
+pub(super) struct Source {
+    pub(super) mount: Detached,
+    /// What its mount point is made as.
+    pub(super) missing: Missing,
+    /// It came from a process with more privileges: options of the host's
+    /// mount that the container could not drop itself stay.
+    pub(super) locked: bool,
+}
+
+/// Takes the source of a bind mount; `None` for mounts of other kinds. `lent`
+/// is the parent's clone, for what cannot be reached from here.
+pub(super) fn take(plan: &Plan, mount: &MountPlan, lent: Option<OwnedFd>) -> Failing<Option<Source>> {
+    let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
+    let lent = lent.map(|fd| (Detached::received(fd), has_own(plan, CLONE_NEWUSER)));
+    let (clone, locked) = match (lent, &mount.idmap) {
+        (Some(lent), Some(_)) => lent,
+        (lent, map) => {
+            let own = clone_path(path, *recursive);
+            match (own, lent, map) {
+                (Ok(own), _, Some(map)) => {
+                    idmap::apply(&own, map, None).map_err(failed("show its owners through the id map"))?;
+                    (own, false)
+                }
+                (Ok(own), ..) => (own, false),
+                (Err(_), Some(lent), _) => lent,
+                (Err(error), None, _) => return Err(failed(&path.display().to_string())(error)),
+            }
+        }
+    };
+    let stat = fstat(&clone).map_err(|e| failed("look at the source")(e.into()))?;
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let missing = if directory { Missing::MakeDirectory } else { Missing::MakeFile };
+    Ok(Some(Source { mount: clone, missing, locked }))
+}
+
+/// Makes the mounts that the parent must prepare: number in the plan, detached
+/// mount. `userns` is the container's user namespace, if it has one. What
+/// cannot be taken here either is left out: the first process says why.
+pub(crate) fn lend(plan: &Plan, userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(u16, OwnedFd)>> {
+    let mut lent = Vec::new();
+    for (number, mount) in (0u16..).zip(&plan.mounts) {
+        let MountSource::Bind { path, recursive } = &mount.source else { continue };
+        // What lies in the root can be there only once other mounts are.
+        if in_place(plan).is_some_and(|root| path.starts_with(root)) {
+            continue;
+        }
+        if userns.is_none() && mount.idmap.is_none() && !is_descriptor(path) {
+            continue;
+        }
+        let Ok(clone) = clone_path(path, *recursive) else { continue };
+        if userns.is_some() {
+            // Whoever rules the container's user namespace must not mount on the host.
+            let about = |e| super::mounts::about(mount, failed("cut the source off from the host")(e));
+            clone.set_attributes(0, 0, MS_SLAVE, true).map_err(about)?;
+        }
+        if let Some(map) = &mount.idmap {
+            idmap::apply(&clone, map, userns)
+                .map_err(|e| super::mounts::about(mount, failed("show its owners through the id map")(e)))?;
+        }
+        lent.push((number, clone.into_fd()));
+    }
+    Ok(lent)
+}
+
+/// Whether a path names an open file of whoever resolves it.
+fn is_descriptor(path: &Path) -> bool {
+    path.starts_with("/proc/self/fd") || path.starts_with("/proc/thread-self/fd") || path.starts_with("/dev/fd")
+}
+
+fn clone_path(path: &Path, recursive: bool) -> io::Result<Detached> {
+    match Detached::clone_of(CWD, path, recursive) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_descriptor(path) => clone_opened(path, recursive),
+        other => other,
+    }
+}
+
+/// Clones what a descriptor refers to that was opened in another mount
+/// namespace: by its name here, if that is the very same file.
+fn clone_opened(path: &Path, recursive: bool) -> io::Result<Detached> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let name = std::fs::read_link(path)?;
+    let here = rustix::fs::open(&name, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    let (there, this) = (fstat(&opened)?, fstat(&here)?);
+    if (there.st_dev, there.st_ino) != (this.st_dev, this.st_ino) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Detached::clone_of(here.as_fd(), Path::new(""), recursive)
+}
