@@ -23,7 +23,7 @@ use budu_spec::oci;
 use budu_spec::{Classified, ErrorClass};
 
 use crate::mount_options;
-use crate::plan::{About, LogPlan, Plan, ProcessPlan, Rootfs, Stdio};
+use crate::plan::{About, Hooks, LogPlan, Plan, ProcessPlan, Rootfs, Stdio};
 
 pub use host::check_host;
 pub use process::{bundle_process, exec, process};
@@ -113,12 +113,8 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         check(spec, linux, own, bundle)?;
     }
     let mut process = program(spec, bundle)?;
-    match extras.seccomp {
-        Some(filter) => process.seccomp = filter,
-        None => seccomp::apply(linux.seccomp.as_ref(), &mut process)?,
-    }
-    process.personality = linux.personality.as_ref().map(attributes::personality).transpose()?;
-    process.memory_policy = linux.memory_policy.as_ref().map(attributes::memory_policy).transpose()?;
+    process.seccomp = extras.seccomp.unwrap_or_default();
+    surround(linux, &mut process)?;
     let own_dev = match bundle {
         Some(_) => devices::own_dev(spec),
         None => spec.mounts.iter().any(|m| m.destination == "/dev" && m.kind == "tmpfs"),
@@ -156,6 +152,44 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         run_dir: extras.run_dir,
         namespaces,
     })
+}
+
+/// Plans a further process of a running container: what it does not say is as for the first one (`spec`), and the
+/// filter is the container's.
+///
+/// # Errors
+/// As [`container`].
+pub fn joining(spec: &oci::Spec, config: &oci::Process, preserve_fds: u32) -> Result<ProcessPlan, CompileError> {
+    let first = spec.process.clone().unwrap_or_default();
+    let config = oci::Process {
+        scheduler: config.scheduler.clone().or(first.scheduler),
+        io_priority: config.io_priority.clone().or(first.io_priority),
+        exec_cpu_affinity: config.exec_cpu_affinity.clone().or(first.exec_cpu_affinity),
+        oom_score_adj: config.oom_score_adj.or(first.oom_score_adj),
+        capabilities: config.capabilities.clone().or(first.capabilities),
+        ..config.clone()
+    };
+    let mut process = ProcessPlan { preserve_fds, ..bundle_process(&config)? };
+    surround(spec.linux.as_ref().unwrap_or(&oci::Linux::default()), &mut process)?;
+    Ok(process)
+}
+
+/// What holds for every process of a container.
+fn surround(linux: &oci::Linux, process: &mut ProcessPlan) -> Result<(), CompileError> {
+    process.personality = linux.personality.as_ref().map(attributes::personality).transpose()?;
+    process.memory_policy = linux.memory_policy.as_ref().map(attributes::memory_policy).transpose()?;
+    if process.seccomp.is_empty() {
+        seccomp::apply(linux.seccomp.as_ref(), process)?;
+    }
+    Ok(())
+}
+
+/// The hooks of a configuration, for the points that come after its plan is gone.
+///
+/// # Errors
+/// As [`container`].
+pub fn hooks(spec: &oci::Spec) -> Result<Hooks, CompileError> {
+    hooks::plan(spec.hooks.as_ref())
 }
 
 /// What is done otherwise than it was asked for, in words for a log.

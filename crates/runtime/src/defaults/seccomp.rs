@@ -15,6 +15,56 @@ const EPERM: u16 = 1;
 /// Sets of capabilities come from users: remember only this many.
 const REMEMBERED: usize = 64;
 
+/// Actions, sorted.
+pub(crate) const ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+/// Operators, sorted.
+pub(crate) const OPERATORS: [&str; 7] =
+    ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
+/// Architectures that may stand in a profile, sorted. The compiler has tables for fewer: for those of hosts that run us.
+pub(crate) const ARCHITECTURES: [&str; 23] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+/// Flags, and the kernel since which they may be given to any filter. The last one is taken only together with a
+/// listener, so it is understood but not supported in general.
+pub(crate) const FLAGS: [(&str, Option<(u32, u32)>); 4] = [
+    ("SECCOMP_FILTER_FLAG_TSYNC", Some((3, 17))),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", Some((4, 17))),
+    ("SECCOMP_FILTER_FLAG_LOG", Some((4, 14))),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", None),
+];
+
 /// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
@@ -269,8 +319,8 @@ fn compile(filter: &Filter) -> Result<Program, SeccompError> {
 /// Known ones are added once each. Real ones this compiler has no table for cannot occur on a host that runs us.
 fn add_architectures<'a>(arches: &mut Vec<Arch>, names: impl Iterator<Item = &'a String>) -> Result<(), SeccompError> {
     for name in names {
-        if !name.starts_with("SCMP_ARCH_") {
-            return Err(invalid(format!("unknown architecture {name:?}, names begin with SCMP_ARCH_")));
+        if !ARCHITECTURES.contains(&name.as_str()) {
+            return Err(invalid(format!("string {name} is not a valid arch for seccomp")));
         }
         if let Some(arch) = Arch::from_oci_name(name)
             && !arches.contains(&arch)
@@ -299,7 +349,7 @@ fn action(name: &str, errno: Option<u32>) -> Result<Action, SeccompError> {
         "SCMP_ACT_NOTIFY" => Action::Notify,
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
         "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
-        _ => return Err(invalid(format!("unknown action {name:?}"))),
+        _ => return Err(invalid(format!("string {name} is not a valid action for seccomp"))),
     };
     match errno {
         Some(_) => Err(invalid(format!("errnoRet has no meaning for {name}"))),
@@ -316,7 +366,7 @@ fn condition(index: u32, op: &str, value: u64, value_two: u64) -> Result<Arg, Se
         "SCMP_CMP_GE" => Op::GreaterOrEqual,
         "SCMP_CMP_GT" => Op::Greater,
         "SCMP_CMP_MASKED_EQ" => Op::MaskedEqual,
-        _ => return Err(invalid(format!("unknown operator {op:?}"))),
+        _ => return Err(invalid(format!("string {op} is not a valid operator for seccomp"))),
     };
     let index = u8::try_from(index)
         .ok()
@@ -334,7 +384,7 @@ fn flags<'a>(names: impl Iterator<Item = &'a String>) -> Result<Flags, SeccompEr
             "SECCOMP_FILTER_FLAG_LOG" => flags.log = true,
             "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => flags.spec_allow = true,
             "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => flags.wait_killable_recv = true,
-            _ => return Err(invalid(format!("unknown flag {name:?}"))),
+            _ => return Err(invalid(format!("seccomp flag {name} is not known"))),
         }
     }
     Ok(flags)
