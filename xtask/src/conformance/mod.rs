@@ -1,0 +1,25 @@
+//! `cargo xtask conformance`: other people's tests of what an OCI runtime must do.
+
+mod contest;
+mod engines;
+
+use anyhow::Result;
+
+const USAGE: &str = "usage: cargo xtask conformance SUITE [ARGS]
+
+  contest   youki's contest suite
+  engines   containerd and podman, driven with the runtime underneath
+";
+
+/// Runs the suite that `args` name.
+pub(crate) fn command(args: &[String]) -> Result<()> {
+    let (suite, rest) = args.split_first().map_or(("help", args), |(suite, rest)| (suite.as_str(), rest));
+    match suite {
+        "contest" => contest::command(rest),
+        "engines" => engines::command(rest),
+        _ => {
+            print!("{USAGE}");
+            Ok(())
+        }
+    }
+}
