@@ -116,12 +116,47 @@ pub fn clone3(_token: &SingleThreaded, args: CloneArgs<'_>) -> io::Result<Side> 
     }
 }
 
-/// Replaces this process's program. Returns only when that failed.
-pub fn exec(path: &CStr, args: &[CString], env: &[CString]) -> io::Error {
-    let (argv, envp) = (pointers(args), pointers(env));
-    // SAFETY: both arrays end in a null pointer and point to C strings that outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
+/// A program with its arguments and environment. Everything execve(2) needs
+/// is laid out beforehand: executing it allocates nothing and makes no other
+/// system call, as a system call filter may forbid.
+pub struct Image {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Image").field("path", &self.path).field("args", &self.args).finish_non_exhaustive()
+    }
+}
+
+impl Image {
+    /// Lays out a program.
+    pub fn new(path: CString, args: Vec<CString>, env: Vec<CString>) -> Image {
+        // The strings live on the heap: moving the vectors does not move them.
+        let (argv, envp) = (pointers(&args), pointers(&env));
+        Image { path, args, env, argv, envp }
+    }
+
+    /// The file that is executed.
+    pub fn path(&self) -> &CStr {
+        &self.path
+    }
+
+    /// The environment, `KEY=value`.
+    pub fn env(&self) -> &[CString] {
+        &self.env
+    }
+
+    /// Replaces this process's program. Returns only when that failed.
+    pub fn exec(&self) -> io::Error {
+        // SAFETY: both arrays end in a null pointer and point to C strings that `self` owns unchanged.
+        unsafe { libc::execve(self.path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+        io::Error::last_os_error()
+    }
 }
 
 /// Replaces this process's program by the file a descriptor refers to.
@@ -406,6 +441,26 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: the limit outlives the call; the old one is not wanted.
     let result = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null::<u8>()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Raises the hard limit of a resource to at least `hard`, prlimit(2), of
+/// another process or (`None`) this one. The soft limit stays.
+pub fn raise_rlimit(pid: Option<Pid>, resource: u32, hard: u64) -> io::Result<()> {
+    let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let null = std::ptr::null::<libc::rlimit64>();
+    // SAFETY: no new limit is given; the old one is written to a structure that outlives the call.
+    if unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, null, &raw mut limit) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_max >= hard {
+        return Ok(());
+    }
+    limit.rlim_max = hard;
+    let unwanted = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the limit outlives the call; the old one is not wanted.
+    let result = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, unwanted) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -10,7 +10,7 @@ use rustix::net::{
 };
 
 /// Most descriptors one message carries here.
-const MAX_FDS: usize = 4;
+const MAX_FDS: usize = 60;
 
 /// A pair of connected sockets that keep message boundaries, close-on-exec.
 pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -20,7 +20,7 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Sends one message with descriptors.
 ///
 /// # Panics
-/// With more than four descriptors.
+/// With more than sixty descriptors.
 pub fn send_with_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     assert!(fds.len() <= MAX_FDS, "at most {MAX_FDS} descriptors fit a message");
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];

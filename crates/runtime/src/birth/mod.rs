@@ -120,6 +120,10 @@ fn provide(plan: &Plan, layout: Option<&Layout>, born: &Newborn) -> Failing<Opti
         std::fs::write(format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero()), score.to_string())
             .map_err(failed("set the OOM score"))?;
     }
+    if namespaces(plan) & CLONE_NEWUSER != 0 {
+        // If we may not either, setting the exact values says so.
+        let _ = init::raise_limits(Some(born.pid), &plan.process.rlimits);
+    }
     if !plan.needs_parent() {
         return Ok(None);
     }
@@ -203,6 +207,9 @@ pub(crate) fn joining(
             cgroup: entry,
             born_inside: born_into.is_some(),
             stdio,
+            die_with_parent: true,
+            keep_keyring: false,
+            container: None,
         }),
     }
 }

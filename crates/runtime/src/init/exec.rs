@@ -1,20 +1,21 @@
 //! A further process in a container that runs: joins its namespaces, then
 //! becomes the program.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use budu_spec::oci;
 use budu_sys::cgroup;
 use budu_sys::process;
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor};
+use budu_sys::scheduling;
 
-use super::{Failing, Terminal, failed, invalid, pair, program, send_failure, take_terminal, use_streams};
-use crate::plan::ExecPlan;
-use crate::protocol::{self, Event};
+use super::attributes::{Labels, raise_limits};
+use super::line::Line;
+use super::notify::{self, Agent};
+use super::terminal::{Terminal, take_terminal, use_streams};
+use super::{CLONE_NEWUSER, Failing, Gate, become_inner_root, die_with_parent, failed, program, state};
+use crate::plan::{About, ExecPlan};
 
-/// DEVPTS_SUPER_MAGIC, statfs(2).
-const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
-
-/// What the shim hands to the copy of itself.
+/// What the parent hands to the copy of itself.
 pub(crate) struct ExecStart<'a> {
     pub(crate) plan: &'a ExecPlan,
     /// Our end of the reporting socket.
@@ -27,56 +28,92 @@ pub(crate) struct ExecStart<'a> {
     pub(crate) cgroup: Option<&'a cgroup::Entry>,
     /// Whether clone3 put us into the cgroup already.
     pub(crate) born_inside: bool,
-    /// Standard input, output, error, unless there is a terminal.
+    /// Standard input, output, error; none keeps the inherited ones, unless there is a terminal.
     pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// End when the parent does.
+    pub(crate) die_with_parent: bool,
+    /// Keep the caller's session keyring.
+    pub(crate) keep_keyring: bool,
+    /// The container, for a seccomp agent.
+    pub(crate) container: Option<Container<'a>>,
+}
+
+/// A running container as seccomp agents are told of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Container<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) about: &'a About,
+    /// Its first process, on the host.
+    pub(crate) pid: i32,
 }
 
 /// Runs an exec'd process. Never returns.
 pub(crate) fn run(start: ExecStart<'_>) -> ! {
-    if let Err(failure) = become_program(&start) {
-        send_failure(start.report.as_fd(), failure);
+    let line = Line::new(&start.report, &Gate::Report);
+    if let Err(failure) = become_program(&start, &line) {
+        line.tell(failure);
     }
     process::exit_now(1)
 }
 
-fn become_program(start: &ExecStart<'_>) -> Failing<()> {
+fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
     let plan = start.plan;
     process::hide();
-    if let Some(entry) = start.cgroup.filter(|_| !start.born_inside) {
-        entry.enter().map_err(|e| failed("enter the cgroup")(e.into()))?;
+    if start.die_with_parent {
+        die_with_parent()?;
     }
-    process::setns(start.target, start.namespaces).map_err(failed("join the container's namespaces"))?;
+    let labels = Labels::open(&plan.process)?;
+    let agent = connect_agent(start)?;
+    enter(start)?;
     let _ = rustix::process::setsid();
-    process::new_session_keyring().map_err(failed("make a session keyring"))?;
-    let program = program::find(&plan.process)?;
-    let terminal = if plan.tty { Some(open_terminal()?) } else { None };
+    if !start.keep_keyring {
+        labels.make_keyring(&plan.process)?;
+    }
+    let mut program = program::find(&plan.process)?;
+    let terminal = if plan.tty { Some(Terminal::in_container(plan.size)?) } else { None };
     use_streams(start.stdio, terminal.as_ref())?;
     program.own_streams();
-    let created = protocol::encode(&Event::Created { pid: 0 });
-    let master: Vec<BorrowedFd<'_>> = terminal.iter().map(|t| t.master.as_fd()).collect();
-    budu_sys::socket::send_with_fds(&start.report, &created, &master).map_err(failed("report to the shim"))?;
-    drop(terminal);
     if plan.tty {
         take_terminal()?;
     }
-    program.drop_privileges(&plan.process)?;
+    labels.apply()?;
+    program.settle(&plan.process, start.die_with_parent)?;
+    program.restrict_and_report(&plan.process, agent, terminal, line)?;
     Err(program.exec())
 }
 
-/// Opens a terminal of the container's devpts, which must be one: the
-/// container may have put anything at that path.
-fn open_terminal() -> Failing<Terminal> {
-    let what = failed("open a terminal in /dev/pts");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let devpts = rustix::fs::open("/dev/pts", flags, Mode::empty()).map_err(|e| what(e.into()))?;
-    let magic = fstatfs(&devpts).map_err(|e| what(e.into()))?.f_type;
-    if magic != DEVPTS_MAGIC {
-        return Err(invalid("cannot open a terminal: /dev/pts in the container is no devpts".to_owned()));
+/// Enters the container: its cgroup, then its namespaces.
+fn enter(start: &ExecStart<'_>) -> Failing<()> {
+    let process = &start.plan.process;
+    if !process.initial_cpus.is_empty() {
+        scheduling::set_affinity(&process.initial_cpus).map_err(failed("set the initial CPU affinity"))?;
     }
-    let terminal = pair(devpts.as_fd()).map_err(&what)?;
-    let device = fstat(&terminal.master).map_err(|e| what(e.into()))?.st_rdev;
-    if (major(device), minor(device)) != (5, 2) {
-        return Err(invalid("cannot open a terminal: /dev/pts/ptmx in the container is no terminal".to_owned()));
+    if let Some(entry) = start.cgroup.filter(|_| !start.born_inside) {
+        entry.enter().map_err(|e| failed("enter the cgroup")(e.into()))?;
     }
-    Ok(terminal)
+    if process.initial_cpus.is_empty() {
+        // Wherever its parent may run, it may run where its cgroup does.
+        let _ = scheduling::reset_affinity();
+    }
+    let enters_user = start.namespaces as u64 & CLONE_NEWUSER != 0;
+    if enters_user {
+        // If this process may not, setting the exact values says so.
+        let _ = raise_limits(None, &process.rlimits);
+    }
+    if start.namespaces != 0 {
+        process::setns(start.target, start.namespaces).map_err(failed("join the container's namespaces"))?;
+    }
+    if enters_user || !rustix::process::geteuid().is_root() {
+        become_inner_root()?;
+        process::hide();
+    }
+    Ok(())
+}
+
+fn connect_agent(start: &ExecStart<'_>) -> Failing<Option<Agent>> {
+    let Some(agent) = &start.plan.process.seccomp_agent else { return Ok(None) };
+    let nothing = About::default();
+    let container = start.container.unwrap_or(Container { id: "", about: &nothing, pid: 0 });
+    let state = state(container.id, container.about, oci::Status::Running, container.pid);
+    Agent::connect(agent, state, notify::outer_pid()).map(Some)
 }

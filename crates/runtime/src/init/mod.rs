@@ -1,51 +1,76 @@
 //! What runs in the container before its program: one process, one thread,
 //! executing a [`Plan`] step by step and then the program.
 //!
-//! It starts as a copy of the shim in new namespaces. It reports to the shim
-//! over a socket that keeps message boundaries: [`Event::Created`] (with the
-//! terminal, if there is one) or [`Event::Failed`]; then it waits for one byte
-//! and executes. The socket closes on exec, which tells the shim of success.
+//! It starts as a copy of its parent, a shim or `budu oci create`, in new
+//! namespaces. It reports over a socket that keeps message boundaries (see
+//! [`line`]): first it takes what only the parent can give, then it has the
+//! hooks of the host run, then it says [`Event::Created`](crate::protocol::Event::Created) (with the terminal,
+//! if there is one) or
+//! `Failed`. By then it has the rights of its
+//! program and no others, and the system call filter. It waits at a [`Gate`]
+//! for one byte and executes.
 
+mod attributes;
 mod cgroupfs;
 mod copy_up;
+mod environment;
 mod exec;
+mod hooks;
+mod line;
+mod notify;
 mod program;
 mod reaper;
 mod rootfs;
+mod terminal;
 mod user;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use budu_spec::oci;
 use budu_sys::cgroup;
 use budu_sys::process;
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::pty::OpenptFlags;
+use budu_sys::scheduling;
+use rustix::fs::{Mode, OFlags};
 
+pub(crate) use attributes::raise_limits;
 pub(crate) use exec::{ExecStart, run as run_exec};
+pub(crate) use hooks::{Stage, run_hooks, state};
 pub(crate) use rootfs::lend;
+
+use self::attributes::Labels;
+use self::line::Line;
+use self::notify::Agent;
+use self::program::Program;
+use self::terminal::{Terminal, take_terminal, use_streams};
+use crate::plan::Plan;
+use crate::protocol::{Failure, FailureClass};
 
 /// Moves network devices into the network namespace of `pid`.
 pub(crate) fn move_devices(_pid: rustix::process::Pid, _devices: &[(String, String)]) -> Failing<()> {
     Err(invalid("moving network devices is not there yet".to_owned()))
 }
 
-use crate::plan::Plan;
-use crate::protocol::{self, Event, Failure, FailureClass};
-
-/// Byte from the shim: user id maps are written.
+/// Byte from the parent: id maps are written, and everything else is done that
+/// only the parent can do.
 pub(crate) const MAPS_WRITTEN: u8 = b'M';
 /// Byte from the parent, before [`MAPS_WRITTEN`], with descriptors of mounts:
 /// two bytes a descriptor follow, the index of its mount (little-endian).
 pub(crate) const LENT: u8 = b'L';
 /// Byte from the parent: the hooks of the host have run.
 pub(crate) const HOOKED: u8 = b'H';
-/// Byte from the shim: execute the program.
+/// Byte from the parent or at the gate: execute the program.
 pub(crate) const START: u8 = b'S';
 
+const CLONE_NEWTIME: u64 = 0x80;
+const CLONE_NEWNS: u64 = 0x0002_0000;
 const CLONE_NEWCGROUP: u64 = 0x0200_0000;
+const CLONE_NEWUTS: u64 = 0x0400_0000;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
+const CLONE_NEWPID: u64 = 0x2000_0000;
 const CLONE_NEWNET: u64 = 0x4000_0000;
+const CLONE_NEWIPC: u64 = 0x0800_0000;
 
 /// A step's outcome; the failure is worded for the user.
 pub(crate) type Failing<T> = Result<T, Failure>;
@@ -53,7 +78,16 @@ pub(crate) type Failing<T> = Result<T, Failure>;
 /// Words an I/O error: `what: error`.
 pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Failure + use<> {
     let what = what.to_owned();
-    move |error| Failure { class: FailureClass::Internal, message: format!("{what}: {error}") }
+    move |error| Failure { class: FailureClass::Internal, message: format!("{what}: {}", words(&error)) }
+}
+
+/// An error of the kernel as other runtimes print it, for scripts that look
+/// for the words: `no such file or directory`.
+pub(crate) fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let Some((bare, _)) = text.split_once(" (os error").filter(|_| error.raw_os_error().is_some()) else { return text };
+    let mut letters = bare.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// A failure that the request itself is to blame for.
@@ -97,7 +131,7 @@ pub(crate) enum Gate {
     /// [`START`] on the reporting socket.
     Report,
     /// [`START`] from a FIFO that any later process can find, and a FIFO for
-    /// the news: an [`Event::Failed`], or its closing by exec.
+    /// the news: an `Event::Failed`, or its closing by exec.
     Fifo {
         /// Opened for reading and writing, so that it never ends.
         go: OwnedFd,
@@ -109,101 +143,181 @@ pub(crate) enum Gate {
 /// Runs the container's first process. Never returns: it becomes the program,
 /// or ends with a report.
 pub(crate) fn run(start: InitStart<'_>) -> ! {
-    let report = start.report.as_fd();
-    if let Err(failure) = become_program(&start) {
-        send_failure(report, failure);
+    let mut line = Line::new(&start.report, &start.gate);
+    if let Err(failure) = become_program(&start, &mut line) {
+        line.tell(failure);
     }
     process::exit_now(1)
 }
 
-fn send_failure(report: BorrowedFd<'_>, failure: Failure) {
-    // If the shim is gone nobody is left to tell.
-    let _ = budu_sys::socket::send_with_fds(report, &protocol::encode(&Event::Failed(failure)), &[]);
-}
-
-fn become_program(start: &InitStart<'_>) -> Failing<()> {
+fn become_program(start: &InitStart<'_>, line: &mut Line<'_>) -> Failing<()> {
     let plan = start.plan;
-    let report = start.report.as_fd();
     process::hide();
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .map_err(|e| failed("set the parent death signal")(e.into()))?;
-    if plan.namespaces.new & CLONE_NEWUSER != 0 {
-        become_inner_root(report)?;
+    if start.die_with_parent {
+        die_with_parent()?;
     }
-    enter_cgroup(start)?;
-    join_namespaces(start)?;
-    let _ = rustix::process::setsid();
-    process::new_session_keyring().map_err(failed("make a session keyring"))?;
-    name_host(plan)?;
-    let root = rootfs::build(plan, start.hierarchies, Vec::new())?;
-    let terminal = if plan.stdio.tty { Some(open_terminal(&root)?) } else { None };
+    let lent = if plan.needs_parent() { line.take_help()? } else { Vec::new() };
+    let (labels, agent) = enter_namespaces(start)?;
+    let (root, terminal) = build_root(plan, start.hierarchies, lent, line)?;
     root.write_sysctls(&plan.sysctls)?;
     root.protect(plan)?;
     root.enter(plan)?;
-    let program = program::find(&plan.process)?;
+    labels.apply()?;
+    let mut program = program::find(&plan.process)?;
     use_streams(start.stdio, terminal.as_ref())?;
     program.own_streams();
-    let created = protocol::encode(&Event::Created { pid: 0 });
-    let master: Vec<BorrowedFd<'_>> = terminal.iter().map(|t| t.master.as_fd()).collect();
-    budu_sys::socket::send_with_fds(report, &created, &master).map_err(failed("report to the shim"))?;
-    drop(terminal);
-    wait_for(report, START)?;
     if plan.init {
-        reaper::run(&program, &plan.process, report)
-    } else {
-        if plan.stdio.tty {
-            take_terminal()?;
+        program.look_up()?;
+        line.report_created(terminal.as_ref().map(|t| t.master.as_fd()))?;
+        drop(terminal);
+        line.pass_gate();
+        run_start_hooks(plan, &program)?;
+        return reaper::run(program, &plan.process, agent.as_ref(), line);
+    }
+    if terminal.is_some() {
+        take_terminal()?;
+    }
+    program.settle(&plan.process, start.die_with_parent)?;
+    program.restrict_and_report(&plan.process, agent, terminal, line)?;
+    line.pass_gate();
+    run_start_hooks(plan, &program)?;
+    Err(program.exec())
+}
+
+/// Takes its place: ids, cgroup, namespaces, session. Returns what had to be
+/// opened on the host for later.
+fn enter_namespaces<'a>(start: &InitStart<'a>) -> Failing<(Labels<'a>, Option<Agent>)> {
+    let plan = start.plan;
+    let enters_user = plan.namespaces.join.iter().fold(plan.namespaces.new, |bits, (kind, _)| bits | kind);
+    if enters_user & CLONE_NEWUSER != 0 {
+        become_inner_root()?;
+        // The change of user undid both.
+        process::hide();
+        if start.die_with_parent {
+            die_with_parent()?;
         }
-        program.drop_privileges(&plan.process)?;
-        Err(program.exec())
     }
+    enter_cgroup(start)?;
+    // Wherever its parent may run, it may run where its cgroup does.
+    let _ = scheduling::reset_affinity();
+    let labels = Labels::open(&plan.process)?;
+    let agent = match &plan.process.seccomp_agent {
+        Some(agent) => {
+            let pid = notify::outer_pid();
+            Some(Agent::connect(agent, state(&plan.id, &plan.about, oci::Status::Creating, pid), pid)?)
+        }
+        None => None,
+    };
+    join_namespaces(start)?;
+    let _ = rustix::process::setsid();
+    if !plan.keep_keyring {
+        labels.make_keyring(&plan.process)?;
+    }
+    name_host(plan)?;
+    Ok((labels, agent))
 }
 
-/// Waits for one byte; anything else means that the shim is gone.
-fn wait_for(report: BorrowedFd<'_>, wanted: u8) -> Failing<()> {
-    let mut byte = [0u8];
-    match budu_sys::socket::receive_with_fds(report, &mut byte) {
-        Ok((1, _)) if byte[0] == wanted => Ok(()),
-        _ => process::exit_now(1),
+/// Builds the tree and has it seen by the hooks of the host, then by those
+/// that run in the container's namespaces.
+fn build_root(
+    plan: &Plan,
+    hierarchies: &[String],
+    lent: Vec<(u16, OwnedFd)>,
+    line: &Line<'_>,
+) -> Failing<(rootfs::NewRoot, Option<Terminal>)> {
+    let root = rootfs::build(plan, hierarchies, lent)?;
+    if plan.hooks.at_creation() {
+        line.have_hooks_run()?;
+        let state = own_state(plan, oci::Status::Creating);
+        let stage = Stage { point: "createContainer", state: &state, cwd: &plan.about.bundle, env: &[] };
+        run_hooks(&plan.hooks.create_container, &stage)?;
     }
+    let terminal = if plan.stdio.tty { Some(Terminal::in_root(&root, plan.stdio.size)?) } else { None };
+    Ok((root, terminal))
 }
 
-/// Takes user and group 0 of the new user namespace, once its maps are written.
-fn become_inner_root(report: BorrowedFd<'_>) -> Failing<()> {
+fn run_start_hooks(plan: &Plan, program: &Program) -> Failing<()> {
+    if plan.hooks.start_container.is_empty() {
+        return Ok(());
+    }
+    let state = own_state(plan, oci::Status::Created);
+    let stage = Stage { point: "startContainer", state: &state, cwd: Path::new("/"), env: program.env() };
+    run_hooks(&plan.hooks.start_container, &stage)
+}
+
+/// The state as those see it who live in the container.
+fn own_state(plan: &Plan, status: oci::Status) -> oci::State {
+    state(&plan.id, &plan.about, status, std::process::id().cast_signed())
+}
+
+/// Has this process killed when its parent ends.
+fn die_with_parent() -> Failing<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|e| failed("set the parent death signal")(e.into()))
+}
+
+/// Takes user and group 0 of the user namespace this process is in.
+fn become_inner_root() -> Failing<()> {
     use rustix::fs::{Gid, Uid};
-    wait_for(report, MAPS_WRITTEN)?;
     let what = failed("become root of the user namespace");
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(|e| what(e.into()))?;
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(|e| what(e.into()))?;
-    rustix::thread::set_thread_groups(&[]).map_err(|e| what(e.into()))
+    match rustix::thread::set_thread_groups(&[]) {
+        // Maps written without privilege come with the loss of setgroups(2).
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        other => other.map_err(|e| what(e.into())),
+    }
 }
 
 /// Enters the cgroup where clone3 could not, then the cgroup namespace, whose
 /// root is wherever its first process is at that moment.
 fn enter_cgroup(start: &InitStart<'_>) -> Failing<()> {
-    let Some(entry) = start.cgroup else { return Ok(()) };
-    if start.born_inside {
-        return Ok(());
+    if let Some(entry) = start.cgroup.filter(|_| !start.born_inside) {
+        entry.enter().map_err(|e| failed("enter the cgroup")(e.into()))?;
     }
-    entry.enter().map_err(|e| failed("enter the cgroup")(e.into()))?;
-    if start.plan.namespaces.new & CLONE_NEWCGROUP != 0 {
+    if start.unshare_cgroup {
         let token = process::SingleThreaded::check().map_err(failed("count threads"))?;
         process::unshare(&token, CLONE_NEWCGROUP as i32).map_err(failed("make the cgroup namespace"))?;
     }
     Ok(())
 }
 
+/// Joins what need not be joined before birth. All paths are opened first: the
+/// mount namespace, joined last, has others.
 fn join_namespaces(start: &InitStart<'_>) -> Failing<()> {
-    for (kind, path) in &start.plan.namespaces.join {
+    const AT_BIRTH: u64 = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWTIME;
+    let mut joined = Vec::new();
+    for (kind, path) in start.plan.namespaces.join.iter().filter(|(kind, _)| kind & AT_BIRTH == 0) {
         let what = format!("join namespace {}", path.display());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed(&what)(e.into()))?;
-        process::setns(fd.as_fd(), *kind as i32).map_err(failed(&what))?;
+        joined.push((*kind, fd, what));
+    }
+    joined.sort_by_key(|(kind, ..)| *kind == CLONE_NEWNS);
+    for (kind, fd, what) in &joined {
+        join(fd.as_fd(), *kind).map_err(failed(what))?;
     }
     if let Some(netns) = start.netns {
-        process::setns(netns, CLONE_NEWNET as i32).map_err(failed("join the network namespace"))?;
+        join(netns, CLONE_NEWNET).map_err(failed("join the network namespace"))?;
     }
     Ok(())
+}
+
+/// Joins one namespace, unless this process is in it already: it may have been
+/// born there because it lacks the right to enter now.
+fn join(namespace: BorrowedFd<'_>, kind: u64) -> io::Result<()> {
+    let Err(error) = process::setns(namespace, kind as i32) else { return Ok(()) };
+    let name = match kind {
+        CLONE_NEWNET => "net",
+        CLONE_NEWIPC => "ipc",
+        CLONE_NEWUTS => "uts",
+        CLONE_NEWCGROUP => "cgroup",
+        CLONE_NEWNS => "mnt",
+        _ => return Err(error),
+    };
+    let own = rustix::fs::stat(format!("/proc/self/ns/{name}"))?;
+    let other = rustix::fs::fstat(namespace)?;
+    if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino) { Ok(()) } else { Err(error) }
 }
 
 fn name_host(plan: &Plan) -> Failing<()> {
@@ -214,46 +328,4 @@ fn name_host(plan: &Plan) -> Failing<()> {
         process::set_domain_name(plan.domainname.as_bytes()).map_err(failed("set the domain name"))?;
     }
     Ok(())
-}
-
-/// A pseudo-terminal, pty(7).
-struct Terminal {
-    master: OwnedFd,
-    slave: OwnedFd,
-}
-
-/// Opens a pseudo-terminal of the container's own devpts.
-fn open_terminal(root: &rootfs::NewRoot) -> Failing<Terminal> {
-    let devpts =
-        root.devpts.as_ref().ok_or_else(|| invalid("a terminal needs devpts mounted on /dev/pts".to_owned()))?;
-    let terminal = pair(devpts.as_fd()).map_err(failed("open a terminal"))?;
-    root.bind_console(terminal.slave.as_fd())?;
-    Ok(terminal)
-}
-
-/// Opens a new terminal pair in an open devpts directory.
-fn pair(devpts: BorrowedFd<'_>) -> io::Result<Terminal> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let master = openat(devpts, "ptmx", flags, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let slave =
-        rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-    Ok(Terminal { master, slave })
-}
-
-fn use_streams(pipes: Option<[BorrowedFd<'_>; 3]>, terminal: Option<&Terminal>) -> Failing<()> {
-    let streams = match (pipes, terminal) {
-        (_, Some(terminal)) => [terminal.slave.as_fd(); 3],
-        (Some(pipes), None) => pipes,
-        (None, None) => return Ok(()),
-    };
-    for (number, stream) in (0..).zip(streams) {
-        process::replace_standard_stream(stream, number).map_err(failed("set up standard streams"))?;
-    }
-    Ok(())
-}
-
-/// Makes the terminal on standard input the controlling one of this session.
-fn take_terminal() -> Failing<()> {
-    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(|e| failed("take the terminal")(e.into()))
 }

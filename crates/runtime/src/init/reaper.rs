@@ -8,14 +8,17 @@ use budu_sys::process::{self, CloneArgs, Side, SignalSet, SingleThreaded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
+use super::line::Line;
+use super::notify::Agent;
 use super::program::Program;
-use super::{Failing, failed, send_failure, take_terminal};
+use super::terminal::take_terminal;
+use super::{Failing, failed};
 use crate::plan::ProcessPlan;
 
 const SIGCHLD: i32 = 17;
 
 /// Runs the program as a child and ends with its exit status.
-pub(super) fn run(program: &Program, plan: &ProcessPlan, report: BorrowedFd<'_>) -> Failing<()> {
+pub(super) fn run(mut program: Program, plan: &ProcessPlan, agent: Option<&Agent>, line: &Line<'_>) -> Failing<()> {
     let _ = rustix::thread::set_name(c"budu-init");
     process::keep_children();
     SignalSet::all().block();
@@ -29,17 +32,18 @@ pub(super) fn run(program: &Program, plan: &ProcessPlan, report: BorrowedFd<'_>)
             if rustix::termios::isatty(rustix::stdio::stdin()) {
                 let _ = take_terminal();
             }
-            let failure = match program.drop_privileges(plan) {
-                Ok(()) => program.exec(),
-                Err(failure) => failure,
-            };
-            send_failure(report, failure);
+            let outcome = program.settle(plan, true).and_then(|()| {
+                process::default_signals();
+                program.restrict(plan, agent)
+            });
+            line.tell(outcome.err().unwrap_or_else(|| program.exec()));
             process::exit_now(1)
         }
     };
-    program.drop_privileges(plan)?;
-    // The child's exec must be what closes the socket, so this copy goes now.
-    process::close_borrowed(report);
+    program.settle(plan, true)?;
+    program.restrict(plan, None)?;
+    // The child's exec must be what closes the line, so this copy goes now.
+    line.close();
     process::exit_now(watch(pid, signals.as_fd()))
 }
 
