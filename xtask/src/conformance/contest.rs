@@ -85,7 +85,8 @@ pub(super) fn command(args: &[String]) -> Result<()> {
         println!("{who}: {} tests once more, alone", again.len());
     }
     for name in again {
-        let story = name.split("::").next().filter(|group| *group == STORY);
+        // Names with spaces cannot be asked for.
+        let story = name.split("::").next().filter(|group| *group == STORY || name.contains(' '));
         let again = run_group(&options, options.runtime.as_deref(), story.unwrap_or(name))?;
         if again.get(name).is_some_and(|(result, _)| result == "ok") {
             println!("   unsteady: {name}");

@@ -2,6 +2,7 @@
 
 mod contest;
 mod engines;
+mod runc;
 
 use anyhow::Result;
 
@@ -9,6 +10,7 @@ const USAGE: &str = "usage: cargo xtask conformance SUITE [ARGS]
 
   contest   youki's contest suite
   engines   containerd and podman, driven with the runtime underneath
+  runc      runc's own integration tests
 ";
 
 /// Runs the suite that `args` name.
@@ -17,6 +19,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     match suite {
         "contest" => contest::command(rest),
         "engines" => engines::command(rest),
+        "runc" => runc::command(rest),
         _ => {
             print!("{USAGE}");
             Ok(())
