@@ -66,19 +66,6 @@ pub(crate) struct State {
     pub(crate) poststop: bool,
 }
 
-/// A state in the words of the specification.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Told<'a> {
-    oci_version: &'a str,
-    id: &'a str,
-    status: &'a str,
-    pid: i32,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: &'a BTreeMap<String, String>,
-}
-
 /// Where a container is in its life (runtime.md "State"), and runc's `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -263,11 +250,10 @@ impl Container {
     }
 
     /// The state as hooks are told it (runtime.md "State").
-    pub(crate) fn told(&self, status: Status) -> Vec<u8> {
-        let State { oci_version, id, pid, bundle, annotations, .. } = &self.state;
-        let pid = if status == Status::Stopped { 0 } else { *pid };
-        let told = Told { oci_version, id, status: status.as_str(), pid, bundle, annotations };
-        serde_json::to_vec(&told).expect("plain data always encodes")
+    pub(crate) fn told(&self, status: oci::Status) -> oci::State {
+        let State { oci_version, id, pid, bundle, annotations, .. } = self.state.clone();
+        let pid = if status == oci::Status::Stopped { 0 } else { pid };
+        oci::State { oci_version, id, status, pid, bundle, annotations }
     }
 
     /// Removes the directory and all that is in it.

@@ -11,9 +11,8 @@ use lexopt::Parser;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::arguments::{Global, Word, flag, next, number, positional, required, undefined};
-use super::container::{Container, GO, NEWS, State, Status, process_stat};
+use super::container::{Container, GO, NEWS, State, process_stat};
 use super::log::Log;
-use super::seams;
 use super::{console, hooks};
 use crate::birth::{self, Dowry, Newborn};
 use crate::cgroup;
@@ -182,23 +181,26 @@ fn make(
 }
 
 fn plan(global: &Global, log: &Log, options: &Options, parts: &Parts<'_>, container: &Container) -> Failing<Plan> {
-    for warning in seams::warnings(parts.spec) {
+    for warning in compile::warnings(parts.spec) {
         log.warning(&warning);
     }
+    let bundle = Bundle {
+        path: parts.bundle.to_owned(),
+        systemd: global.systemd,
+        no_pivot: options.no_pivot,
+        keep_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+        rootless: global.rootless,
+    };
     let extras = Extras {
         id: container.state.id.clone(),
         run_dir: container.path.clone(),
-        bundle: Some(Bundle {
-            path: parts.bundle.to_owned(),
-            systemd: global.systemd,
-            no_pivot: options.no_pivot,
-            keep_keyring: options.no_new_keyring,
-            preserve_fds: options.preserve_fds,
-            rootless: global.rootless,
-        }),
+        bundle: Some(bundle.clone()),
         ..Extras::default()
     };
-    Ok(compile::container(parts.spec, extras)?)
+    let plan = compile::container(parts.spec, extras)?;
+    compile::check_host(parts.spec, &plan, &bundle)?;
+    Ok(plan)
 }
 
 fn rootfs(plan: &Plan) -> PathBuf {
@@ -234,8 +236,7 @@ fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Faili
             Ok(Event::Hooks) => {
                 for (name, some) in [("prestart", &plan.hooks.prestart), ("createRuntime", &plan.hooks.create_runtime)]
                 {
-                    hooks::run(some, container, Status::Creating)
-                        .map_err(|e| e.about(&format!("error running {name} hook")))?;
+                    hooks::run(name, some, container, oci::Status::Creating)?;
                 }
                 budu_sys::socket::send_with_fds(&born.report, &[HOOKED], &[])
                     .map_err(failed("tell the container's first process of the hooks"))?;

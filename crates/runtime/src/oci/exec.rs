@@ -14,10 +14,10 @@ use super::console::{self, Foreground};
 use super::container::{Container, Status};
 use super::create::path;
 use super::log::Log;
-use super::seams;
 use super::signals::{self, Held};
 use crate::birth::{self, Newborn};
 use crate::cgroup;
+use crate::compile;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::ExecPlan;
 use crate::protocol::{self, Event, Failure, FailureClass};
@@ -103,7 +103,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     let socket = options.console_socket.as_deref().map(console::connect).transpose()?;
     let plan = ExecPlan {
         tty: process.terminal,
-        process: seams::joining(&spec, &process, options.preserve_fds)?,
+        process: compile::joining(&spec, &process, options.preserve_fds)?,
         ..ExecPlan::default()
     };
     if !plan.process.initial_cpus.is_empty() {

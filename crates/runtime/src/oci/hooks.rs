@@ -1,17 +1,18 @@
 //! Hooks that run in the host's namespaces.
 
-use super::container::{Container, Status};
+use budu_spec::oci;
+
+use super::container::Container;
 use super::log::Log;
-use super::seams;
-use crate::init::Failing;
+use crate::compile;
+use crate::init::{self, Failing, Stage};
 use crate::plan::Hook;
 
-/// Runs hooks in order; the first that fails ends it.
-pub(super) fn run(hooks: &[Hook], container: &Container, status: Status) -> Failing<()> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
-    seams::run_hooks(hooks, &container.told(status), &container.state.bundle)
+/// Runs hooks in order; the first that fails ends it. `point` is their name in
+/// the configuration.
+pub(super) fn run(point: &str, hooks: &[Hook], container: &Container, status: oci::Status) -> Failing<()> {
+    let state = container.told(status);
+    init::run_hooks(hooks, &Stage { point, state: &state, cwd: &container.state.bundle, env: &[] })
 }
 
 /// Runs the poststop hooks of a container that is gone: all of them, whatever
@@ -20,11 +21,10 @@ pub(super) fn poststop(container: &Container, log: &Log) -> Failing<()> {
     if !container.state.poststop {
         return Ok(());
     }
-    let config = container.config()?;
-    let hooks = seams::hooks(&config)?;
+    let hooks = compile::hooks(&container.config()?)?;
     for hook in &hooks.poststop {
-        if let Err(failure) = run(std::slice::from_ref(hook), container, Status::Stopped) {
-            log.warning(&format!("poststop hook: {}", failure.message));
+        if let Err(failure) = run("poststop", std::slice::from_ref(hook), container, oci::Status::Stopped) {
+            log.warning(&failure.message);
         }
     }
     Ok(())

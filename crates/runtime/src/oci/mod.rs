@@ -16,7 +16,6 @@ mod kill;
 mod log;
 mod protect;
 mod run;
-mod seams;
 mod signals;
 mod start;
 mod state;

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 
+use budu_spec::oci;
 use budu_sys::process;
 use lexopt::Parser;
 use rustix::fs::{Mode, OFlags};
@@ -11,8 +12,8 @@ use super::arguments::{Global, only_id};
 use super::container::{Container, GO, NEWS, Status};
 use super::hooks;
 use super::log::Log;
-use super::seams;
 use crate::birth::Newborn;
+use crate::compile;
 use crate::init::{Failing, START, failed};
 use crate::protocol::{self, Event, Failure, FailureClass};
 
@@ -69,12 +70,12 @@ pub(super) fn poststart(container: &Container) -> Failing<()> {
     if !container.state.poststart {
         return Ok(());
     }
-    let hooks = seams::hooks(&container.config()?)?;
-    let outcome = hooks::run(&hooks.poststart, container, Status::Running);
+    let hooks = compile::hooks(&container.config()?)?;
+    let outcome = hooks::run("poststart", &hooks.poststart, container, oci::Status::Running);
     if outcome.is_err()
         && let Some(pidfd) = container.pidfd()?
     {
         let _ = process::signal(pidfd.as_fd(), 9);
     }
-    outcome.map_err(|e| e.about("error running poststart hook"))
+    outcome
 }
