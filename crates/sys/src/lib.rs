@@ -10,6 +10,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod conntrack;
+pub mod dbus;
 pub mod kernel;
 pub mod label;
 pub mod mount;

@@ -5,7 +5,11 @@
 //! version 1 differ, by one line per exception. [`resolve`] makes it, every
 //! other function takes it.
 
+use std::time::Duration;
+
 use budu_sys::cgroup::{self, Cgroup, Controllers, Entry, Layout, Version};
+
+use rustix::process::Pid;
 
 use crate::init::{Failing, failed, invalid};
 use crate::plan::{CgroupPlan, Resources};
@@ -16,12 +20,16 @@ pub(crate) mod metrics;
 mod place;
 mod rdt;
 mod rdt_metrics;
+mod systemd;
 mod translate;
 
 use metrics::Metrics;
 use place::Place;
 pub(crate) use rdt::{enter_rdt, leave_rdt, rdt_metrics, update_rdt};
 use translate::translate;
+
+/// How long processes that were killed may take to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl From<cgroup::Error> for Failure {
     fn from(error: cgroup::Error) -> Failure {
@@ -76,14 +84,10 @@ pub(crate) fn make(layout: Option<&Layout>, plan: &CgroupPlan) -> Failing<Option
     }
 }
 
-/// Asks systemd for a scope around `pid`.
-pub(crate) fn make_scope(
-    _layout: Option<&Layout>,
-    _plan: &CgroupPlan,
-    _id: &str,
-    _pid: rustix::process::Pid,
-) -> Failing<Option<Cgroup>> {
-    Err(invalid("the systemd cgroup driver is not there yet".to_owned()))
+/// Asks systemd for a scope around `pid`, which waits meanwhile.
+pub(crate) fn make_scope(layout: Option<&Layout>, plan: &CgroupPlan, id: &str, pid: Pid) -> Failing<Option<Cgroup>> {
+    let layout = layout.ok_or(cgroup::Error::NotMounted)?;
+    systemd::make(layout, plan, id, pid).map(Some)
 }
 
 fn failure(message: String) -> Failure {
@@ -97,6 +101,9 @@ pub(crate) fn resolve(layout: Option<&Layout>, plan: &CgroupPlan) -> Failing<Str
         return Ok(String::new());
     }
     let layout = layout.ok_or(cgroup::Error::NotMounted)?;
+    if plan.systemd {
+        return Ok(systemd::resolve(layout, plan, "")?.to_string());
+    }
     Ok(Place::of_files(layout, plan)?.to_string())
 }
 
@@ -106,10 +113,20 @@ pub(crate) fn open(layout: &Layout, place: &str) -> Failing<Cgroup> {
     Ok(Cgroup::open(&place.layout(layout)?, &place.path)?)
 }
 
-/// Kills what is still inside, waits for its end and removes the cgroup with
-/// those below it. One that is gone already is fine.
+/// Kills what is still inside, waits for its end, stops the unit of systemd and
+/// removes the cgroup with those below it. One that is gone already is fine.
 pub(crate) fn remove(layout: &Layout, place: &str) -> Failing<()> {
     let place: Place = place.parse()?;
+    if let Some(unit) = &place.unit {
+        // systemd would ask them politely first, and wait.
+        if let Ok(group) = Cgroup::open(layout, &place.path)
+            && !group.is_empty()
+        {
+            group.kill_all()?;
+            group.drain(DRAIN_TIMEOUT);
+        }
+        systemd::stop(unit)?;
+    }
     Ok(Cgroup::remove_at(&place.layout(layout)?, &place.path)?)
 }
 
@@ -119,7 +136,8 @@ pub(crate) fn update(layout: &Layout, plan: &CgroupPlan, place: &str, resources:
     let place: Place = place.parse()?;
     let based = place.layout(layout)?;
     let mut group = Cgroup::open(&based, &place.path)?;
-    Ok(group.update(&based, &translate(resources)?, plan.optional)?)
+    let resources = systemd::update(layout, &place, resources)?;
+    Ok(group.update(&based, &resources, plan.optional || place.unit.as_ref().is_some_and(|unit| unit.user))?)
 }
 
 /// What the container has used, for `events`.

@@ -5,7 +5,11 @@ use std::str::FromStr;
 
 use budu_sys::cgroup::{self, CgroupPath, Controllers, Layout, Version};
 
+use super::systemd::Unit;
 use crate::plan::CgroupPlan;
+
+const UNIT: &str = "unit";
+const USER_UNIT: &str = "user-unit";
 
 /// A path below the root of every hierarchy, or, where hierarchies of version
 /// 1 differ, below another group of theirs.
@@ -13,12 +17,14 @@ use crate::plan::CgroupPlan;
 pub(super) struct Place {
     pub(super) path: CgroupPath,
     /// Hierarchies whose base is not their root.
-    bases: Vec<(Controllers, String)>,
+    pub(super) bases: Vec<(Controllers, String)>,
+    /// The unit of systemd that the group belongs to.
+    pub(super) unit: Option<Unit>,
 }
 
 impl Place {
     pub(super) fn at(path: CgroupPath) -> Place {
-        Place { path, bases: Vec::new() }
+        Place { path, bases: Vec::new(), unit: None }
     }
 
     /// Where the file system driver makes a plan's group.
@@ -35,7 +41,7 @@ impl Place {
             }
             Version::V1 => {
                 let elsewhere = |base: &str| base.contains(|letter| letter != '/');
-                Place { path, bases: own.into_iter().filter(|(_, base)| elsewhere(base)).collect() }
+                Place { bases: own.into_iter().filter(|(_, base)| elsewhere(base)).collect(), ..Place::at(path) }
             }
         })
     }
@@ -49,7 +55,11 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path)?;
-        self.bases.iter().try_for_each(|(controllers, base)| write!(f, "\n{controllers}:{base}"))
+        self.bases.iter().try_for_each(|(controllers, base)| write!(f, "\n{controllers}:{base}"))?;
+        match &self.unit {
+            Some(unit) => write!(f, "\n{}:{}", if unit.user { USER_UNIT } else { UNIT }, unit.name),
+            None => Ok(()),
+        }
     }
 }
 
@@ -58,15 +68,20 @@ impl FromStr for Place {
 
     fn from_str(text: &str) -> Result<Place, cgroup::Error> {
         let mut lines = text.lines();
-        let path = CgroupPath::parse(lines.next().unwrap_or_default())?;
-        let base = |line: &str| {
+        let mut place = Place::at(CgroupPath::parse(lines.next().unwrap_or_default())?);
+        for line in lines {
             let bad = || cgroup::Error::BadPath { path: line.to_owned(), reason: "want controllers:path" };
             let (names, base) = line.split_once(':').ok_or_else(bad)?;
+            if matches!(names, UNIT | USER_UNIT) {
+                place.unit = Some(Unit { name: base.to_owned(), user: names == USER_UNIT, ..Unit::default() });
+                continue;
+            }
             let known = names.split(',').map(|name| Controllers::from_name(name).ok_or_else(bad));
             let controllers = known.collect::<Result<Vec<_>, _>>()?.into_iter();
-            Ok((controllers.fold(Controllers::NONE, Controllers::union), CgroupPath::parse(base)?.to_string()))
-        };
-        Ok(Place { path, bases: lines.map(base).collect::<Result<_, cgroup::Error>>()? })
+            let controllers = controllers.fold(Controllers::NONE, Controllers::union);
+            place.bases.push((controllers, CgroupPath::parse(base)?.to_string()));
+        }
+        Ok(place)
     }
 }
 
@@ -80,6 +95,7 @@ mod tests {
         let place = Place {
             path: CgroupPath::parse("x/y").unwrap(),
             bases: vec![(both, "/a/b".to_owned()), (Controllers::SYSTEMD, "/c.slice".to_owned())],
+            unit: None,
         };
         let text = place.to_string();
         assert_eq!(text, "/x/y\ncpu,cpuacct:/a/b\nname=systemd:/c.slice");

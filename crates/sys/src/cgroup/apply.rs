@@ -86,17 +86,29 @@ fn make(root: BorrowedFd<'_>, hierarchy: &Hierarchy, plan: &Plan) -> Result<(Own
         Err(Errno::EXIST) => {
             // Left behind by a crash, and then empty, or somebody else's.
             let fd = open()?;
-            let count = super::control::count(fd.as_fd()).map_err(|errno| fail("read", errno))?;
             // A cpuset is often shared with whom the processors were set aside for.
-            if count > 0 && (!cpuset || plan.complete) {
-                return Err(Error::NotEmpty { path: full(), count });
-            }
-            if super::control::is_frozen(plan.version, hierarchy, fd.as_fd()).unwrap_or(false) {
-                return Err(Error::Frozen { path: full() });
+            if !plan.adopt && (!cpuset || plan.complete) {
+                check_unused(plan.version, hierarchy, fd.as_fd(), full)?;
             }
             Ok((fd, false))
         }
         Err(errno) => Err(fail("create", errno)),
+    }
+}
+
+fn check_unused(
+    version: Version,
+    hierarchy: &Hierarchy,
+    group: BorrowedFd<'_>,
+    full: impl Fn() -> PathBuf,
+) -> Result<(), Error> {
+    let count = super::control::count(group).map_err(|errno| Error::io("read", full(), errno))?;
+    if count > 0 {
+        return Err(Error::NotEmpty { path: full(), count });
+    }
+    match super::control::is_frozen(version, hierarchy, group) {
+        Ok(true) => Err(Error::Frozen { path: full() }),
+        _ => Ok(()),
     }
 }
 
@@ -156,6 +168,33 @@ impl Cgroup {
             return Err(Error::io("open", PathBuf::from(path.to_string()), last));
         }
         Ok(Cgroup { version: layout.version, path: path.clone(), directories, armed: false })
+    }
+
+    /// Whether somebody could move in: nobody is inside, and it is not frozen.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`], [`Error::Frozen`].
+    pub fn check_unused(&self) -> Result<(), Error> {
+        self.directories
+            .iter()
+            .try_for_each(|one| check_unused(self.version, &one.hierarchy, one.fd.as_fd(), || self.full(one)))
+    }
+
+    /// Moves a process of somebody else in, where it is not inside already. This costs the kernel a lock over all
+    /// threads of the machine; [`Cgroup::entry`] is the way for one's own.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn take_in(&self, pid: rustix::process::Pid) -> Result<(), Error> {
+        for directory in &self.directories {
+            let inside = super::control::read(directory.fd.as_fd(), "cgroup.procs")
+                .is_ok_and(|text| super::control::pids(&text).contains(&pid));
+            if !inside {
+                super::control::move_in(directory.fd.as_fd(), &[pid])
+                    .map_err(|errno| Error::io("move a process to", self.full(directory), errno))?;
+            }
+        }
+        Ok(())
     }
 
     /// The group stays when this handle goes.

@@ -5,7 +5,7 @@ use super::Error;
 
 /// cpu.shares (2 to 262144) as cpu.weight (1 to 10000): quadratic in the logarithm, so that both defaults (1024 and
 /// 100) meet and both ends too. 0 means "not given" and stays 0.
-pub(super) fn cpu_weight(shares: u64) -> u64 {
+pub fn cpu_weight(shares: u64) -> u64 {
     match shares {
         0 => 0,
         1..=2 => 1,
@@ -30,9 +30,11 @@ pub(super) fn io_weight(weight: u16) -> u64 {
 ///
 /// # Errors
 /// When the sum is below the memory limit, or given without one.
-pub(super) fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>, Error> {
+pub fn swap_alone(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>, Error> {
     let bad = |value: i64, reason| Error::BadValue { what: "memory-swap", value: value.to_string(), reason };
     match (limit.unwrap_or(0), both.unwrap_or(0)) {
+        // Without limit on memory there is none on swap either.
+        (-1, 0) => Ok(Some(-1)),
         (_, 0) => Ok(None),
         (_, -1) => Ok(Some(-1)),
         (-1, both) => Err(bad(both, "swap is limited but memory is not")),

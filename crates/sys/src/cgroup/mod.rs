@@ -34,6 +34,7 @@ mod support;
 mod watch;
 
 pub use apply::Cgroup;
+pub use convert::{cpu_weight, swap_alone};
 pub use device::{Access, DeviceKind, DeviceRule};
 pub use entry::Entry;
 pub use layout::{Controllers, Hierarchy, Layout, Version};

@@ -97,6 +97,7 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         devices: None,
         check_memory: None,
         lenient: false,
+        adopt: false,
     })
 }
 

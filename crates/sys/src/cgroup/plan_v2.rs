@@ -74,6 +74,7 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         devices: resources.devices.as_deref().map(device_program::compile),
         check_memory: resources.memory.check.then(|| resources.memory.clone()),
         lenient: false,
+        adopt: false,
     })
 }
 
@@ -109,11 +110,7 @@ fn cpu(writer: &mut Writer, cpu: &Cpu) -> Result<(), Error> {
 }
 
 fn memory(writer: &mut Writer, memory: &Memory) -> Result<(), Error> {
-    let mut swap = swap_alone(memory.limit, memory.swap)?;
-    if memory.limit == Some(-1) && swap.is_none() {
-        swap = Some(-1);
-    }
-    if let Some(swap) = swap {
+    if let Some(swap) = swap_alone(memory.limit, memory.swap)? {
         // Without swap accounting there is no such file: then "none" and "any" are no lie, a number would be.
         writer.add(Controllers::MEMORY, "memory.swap.max", limit_text(swap))?.optional = swap <= 0;
     }
