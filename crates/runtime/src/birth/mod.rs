@@ -135,7 +135,7 @@ fn provide(plan: &Plan, layout: Option<&Layout>, born: &Newborn) -> Failing<Opti
         scope = cgroup::make_scope(layout, &plan.cgroup, &plan.id, born.pid)?;
     }
     if !plan.net_devices.is_empty() {
-        init::move_devices(born.pid, &plan.net_devices)?;
+        init::move_devices(born.pid, plan)?;
     }
     let userns = if namespaces(plan) & CLONE_NEWUSER != 0 {
         let path = format!("/proc/{}/ns/user", born.pid.as_raw_nonzero());

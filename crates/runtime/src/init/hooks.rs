@@ -24,7 +24,7 @@ const KEPT: usize = 2 << 10;
 /// How often an end is looked for where the kernel does not tell of it.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// The state of a container as JSON, with `pid` as the reader sees it.
+/// The state of a container, with `pid` as the reader sees it.
 pub(crate) fn state(id: &str, about: &About, status: oci::Status, pid: i32) -> oci::State {
     oci::State {
         oci_version: about.oci_version.clone(),
@@ -41,8 +41,8 @@ pub(crate) fn state(id: &str, about: &About, status: oci::Status, pid: i32) -> o
 pub(crate) struct Stage<'a> {
     /// Name of the point in the life cycle, for messages: `createRuntime`.
     pub(crate) point: &'a str,
-    /// What they read.
-    pub(crate) state: &'a oci::State,
+    /// What they read: the container's [`state`] as JSON.
+    pub(crate) state: &'a [u8],
     /// Their working directory.
     pub(crate) cwd: &'a Path,
     /// Environment of hooks that have none of their own, `KEY=value`.
@@ -68,11 +68,11 @@ pub(crate) fn run_hooks(hooks: &[Hook], stage: &Stage<'_>) -> Failing<()> {
 }
 
 /// A file in memory: unlike a pipe it takes any amount, and nobody must wait for a reader.
-fn input(state: &oci::State) -> io::Result<File> {
+fn input(state: &[u8]) -> io::Result<File> {
     let made = rustix::fs::memfd_create(c"state", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL);
     // Linux before 6.3 does not know that it will not be executed.
     let mut file = File::from(made.or_else(|_| rustix::fs::memfd_create(c"state", MemfdFlags::CLOEXEC))?);
-    file.write_all(&serde_json::to_vec(state)?)?;
+    file.write_all(state)?;
     Ok(file)
 }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn run(hooks: &[Hook], env: &[String]) -> Failing<()> {
-        let state = state("c", &About::default(), oci::Status::Creating, 7);
+        let state = serde_json::to_vec(&state("c", &About::default(), oci::Status::Creating, 7)).unwrap();
         run_hooks(hooks, &Stage { point: "prestart", state: &state, cwd: Path::new("/"), env })
     }
 

@@ -30,6 +30,7 @@ use std::path::Path;
 
 use budu_spec::oci;
 use budu_sys::cgroup;
+use budu_sys::netlink::Route;
 use budu_sys::process;
 use budu_sys::scheduling;
 use rustix::fs::{Mode, OFlags};
@@ -47,9 +48,24 @@ use self::terminal::{Terminal, take_terminal, use_streams};
 use crate::plan::Plan;
 use crate::protocol::{Failure, FailureClass};
 
-/// Moves network devices into the network namespace of `pid`.
-pub(crate) fn move_devices(_pid: rustix::process::Pid, _devices: &[(String, String)]) -> Failing<()> {
-    Err(invalid("moving network devices is not there yet".to_owned()))
+/// Moves the plan's network devices from this process's network namespace into
+/// the container's, which is that of `pid` or one that it will join.
+///
+/// # Errors
+/// When a device is missing, or the kernel refuses a step.
+pub(crate) fn move_devices(pid: rustix::process::Pid, plan: &Plan) -> Failing<()> {
+    let joined = plan.namespaces.join.iter().find(|(kind, _)| *kind == CLONE_NEWNET).map(|(_, path)| path.clone());
+    let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", pid.as_raw_nonzero()).into());
+    let netns = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| failed(&format!("open network namespace {}", path.display()))(e.into()))?;
+    let mut route = Route::open().map_err(failed("open a netlink socket"))?;
+    for (name, new_name) in &plan.net_devices {
+        let new_name = if new_name.is_empty() { name } else { new_name };
+        route
+            .move_link(name, new_name, netns.as_fd())
+            .map_err(|e| invalid(format!("move network device {name}: {e}")))?;
+    }
+    Ok(())
 }
 
 /// Byte from the parent: id maps are written, and everything else is done that
@@ -228,7 +244,7 @@ fn build_root(
     let root = rootfs::build(plan, hierarchies, lent)?;
     if plan.hooks.at_creation() {
         line.have_hooks_run()?;
-        let state = own_state(plan, oci::Status::Creating);
+        let state = own_state(plan, oci::Status::Creating)?;
         let stage = Stage { point: "createContainer", state: &state, cwd: &plan.about.bundle, env: &[] };
         run_hooks(&plan.hooks.create_container, &stage)?;
     }
@@ -240,14 +256,15 @@ fn run_start_hooks(plan: &Plan, program: &Program) -> Failing<()> {
     if plan.hooks.start_container.is_empty() {
         return Ok(());
     }
-    let state = own_state(plan, oci::Status::Created);
+    let state = own_state(plan, oci::Status::Created)?;
     let stage = Stage { point: "startContainer", state: &state, cwd: Path::new("/"), env: program.env() };
     run_hooks(&plan.hooks.start_container, &stage)
 }
 
 /// The state as those see it who live in the container.
-fn own_state(plan: &Plan, status: oci::Status) -> oci::State {
-    state(&plan.id, &plan.about, status, std::process::id().cast_signed())
+fn own_state(plan: &Plan, status: oci::Status) -> Failing<Vec<u8>> {
+    let state = state(&plan.id, &plan.about, status, std::process::id().cast_signed());
+    serde_json::to_vec(&state).map_err(|e| invalid(format!("state of the container: {e}")))
 }
 
 /// Has this process killed when its parent ends.

@@ -38,8 +38,31 @@ struct Group {
     members: Vec<String>,
 }
 
+/// Largest id that a user or group can be asked for by number, as Docker has it.
+const MAX_ID: u32 = i32::MAX as u32;
+
 /// Finds the user a plan asks for. Call inside the container's root.
 pub(super) fn find(plan: &UserPlan) -> Failing<User> {
+    let user = find_any(plan)?;
+    // To the kernel this number means "leave it as it is", which is root.
+    if [user.uid, user.gid].iter().chain(&user.groups).any(|&id| id == u32::MAX) {
+        return Err(invalid(format!("user or group id {} is none", u32::MAX)));
+    }
+    Ok(user)
+}
+
+/// Reads an id: digits and nothing else.
+fn number(text: &str) -> Failing<Option<u32>> {
+    if text.is_empty() || !text.bytes().all(|letter| letter.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(id) if id <= MAX_ID => Ok(Some(id)),
+        _ => Err(invalid(format!("uids and gids must be in range 0-{MAX_ID}"))),
+    }
+}
+
+fn find_any(plan: &UserPlan) -> Failing<User> {
     match plan {
         UserPlan::Ids { uid, gid, groups } => {
             let home = passwd_entry(|p| p.uid == *uid).map_or_else(|| "/".to_owned(), |p| p.home);
@@ -63,7 +86,7 @@ fn named(text: &str) -> Failing<User> {
         Some((name, group)) => (name, Some(group)),
         None => (text, None),
     };
-    let number = name.parse::<u32>().ok();
+    let number = number(name)?;
     let entry = match (name, number) {
         ("", _) => passwd_entry(|p| p.uid == 0),
         (_, Some(uid)) => passwd_entry(|p| p.uid == uid),
@@ -89,10 +112,13 @@ fn named(text: &str) -> Failing<User> {
 }
 
 fn group_id(text: &str) -> Failing<u32> {
-    if let Some(group) = group_entries(|g| g.name == text).pop() {
-        return Ok(group.gid);
+    if let Some(id) = number(text)? {
+        return Ok(id);
     }
-    text.parse().map_err(|_| invalid(format!("unable to find group {text}: no matching entries in group file")))
+    group_entries(|g| g.name == text)
+        .pop()
+        .map(|group| group.gid)
+        .ok_or_else(|| invalid(format!("unable to find group {text}: no matching entries in group file")))
 }
 
 fn memberships(user: &str) -> Vec<u32> {
@@ -140,4 +166,33 @@ fn open_regular(path: &str) -> io::Result<File> {
         rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     let file = File::from(fd);
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_digits_in_range() {
+        for text in ["", "+0", "-1", "0x0", "1 ", " 1", "1e3", "root"] {
+            assert_eq!(number(text).unwrap(), None, "{text:?}");
+        }
+        assert_eq!(number("0").unwrap(), Some(0));
+        assert_eq!(number("007").unwrap(), Some(7));
+        assert_eq!(number("2147483647").unwrap(), Some(MAX_ID));
+        for text in ["2147483648", "4294967295", "4294967296", "4294968296", "99999999999999999999"] {
+            assert!(number(text).unwrap_err().message.contains("must be in range"), "{text}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_the_id_that_changes_nothing() {
+        for (uid, gid, groups) in [(u32::MAX, 0, vec![]), (0, u32::MAX, vec![]), (0, 0, vec![u32::MAX])] {
+            assert!(find(&UserPlan::Ids { uid, gid, groups }).is_err());
+        }
+        for user in ["+0", "-1", "0x0"] {
+            let named = UserPlan::Named { user: user.to_owned(), groups: Vec::new() };
+            assert!(find(&named).unwrap_err().message.contains("unable to find user"), "{user}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 mod connection;
 mod dump;
+mod moving;
 mod route;
 pub(crate) mod wire;
 

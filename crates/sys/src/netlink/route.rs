@@ -190,7 +190,7 @@ impl<'fd> Batch<'fd> {
         self.steps.is_empty()
     }
 
-    fn push(&mut self, what: impl Into<Cow<'static, str>>, message: RouteNetlinkMessage, flags: u16) {
+    pub(super) fn push(&mut self, what: impl Into<Cow<'static, str>>, message: RouteNetlinkMessage, flags: u16) {
         let start = self.bytes.len();
         append(&mut self.bytes, message, NLM_F_REQUEST | flags);
         self.steps.push(Step { what: what.into(), start });
@@ -303,7 +303,7 @@ impl Route {
         Ok(destinations)
     }
 
-    fn dump(
+    pub(super) fn dump(
         &mut self,
         step: &'static str,
         request: RouteNetlinkMessage,
@@ -339,13 +339,13 @@ fn named(name: &str) -> LinkMessage {
     link
 }
 
-fn indexed(index: u32) -> LinkMessage {
+pub(super) fn indexed(index: u32) -> LinkMessage {
     let mut link = LinkMessage::default();
     link.header.index = index;
     link
 }
 
-fn address(index: u32, ip: Ipv4Addr, prefix: u8) -> AddressMessage {
+pub(super) fn address(index: u32, ip: Ipv4Addr, prefix: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = prefix;
