@@ -41,8 +41,8 @@ pub(crate) fn state(id: &str, about: &About, status: oci::Status, pid: i32) -> o
 pub(crate) struct Stage<'a> {
     /// Name of the point in the life cycle, for messages: `createRuntime`.
     pub(crate) point: &'a str,
-    /// What they read: the container's [`state`] as JSON.
-    pub(crate) state: &'a [u8],
+    /// What they read.
+    pub(crate) state: &'a oci::State,
     /// Their working directory.
     pub(crate) cwd: &'a Path,
     /// Environment of hooks that have none of their own, `KEY=value`.
@@ -68,11 +68,11 @@ pub(crate) fn run_hooks(hooks: &[Hook], stage: &Stage<'_>) -> Failing<()> {
 }
 
 /// A file in memory: unlike a pipe it takes any amount, and nobody must wait for a reader.
-fn input(state: &[u8]) -> io::Result<File> {
+fn input(state: &oci::State) -> io::Result<File> {
     let made = rustix::fs::memfd_create(c"state", MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL);
     // Linux before 6.3 does not know that it will not be executed.
     let mut file = File::from(made.or_else(|_| rustix::fs::memfd_create(c"state", MemfdFlags::CLOEXEC))?);
-    file.write_all(state)?;
+    file.write_all(&serde_json::to_vec(state)?)?;
     Ok(file)
 }
 
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn run(hooks: &[Hook], env: &[String]) -> Failing<()> {
-        let state = serde_json::to_vec(&state("c", &About::default(), oci::Status::Creating, 7)).unwrap();
+        let state = state("c", &About::default(), oci::Status::Creating, 7);
         run_hooks(hooks, &Stage { point: "prestart", state: &state, cwd: Path::new("/"), env })
     }
 

@@ -244,7 +244,7 @@ fn build_root(
     let root = rootfs::build(plan, hierarchies, lent)?;
     if plan.hooks.at_creation() {
         line.have_hooks_run()?;
-        let state = own_state(plan, oci::Status::Creating)?;
+        let state = own_state(plan, oci::Status::Creating);
         let stage = Stage { point: "createContainer", state: &state, cwd: &plan.about.bundle, env: &[] };
         run_hooks(&plan.hooks.create_container, &stage)?;
     }
@@ -256,15 +256,14 @@ fn run_start_hooks(plan: &Plan, program: &Program) -> Failing<()> {
     if plan.hooks.start_container.is_empty() {
         return Ok(());
     }
-    let state = own_state(plan, oci::Status::Created)?;
+    let state = own_state(plan, oci::Status::Created);
     let stage = Stage { point: "startContainer", state: &state, cwd: Path::new("/"), env: program.env() };
     run_hooks(&plan.hooks.start_container, &stage)
 }
 
 /// The state as those see it who live in the container.
-fn own_state(plan: &Plan, status: oci::Status) -> Failing<Vec<u8>> {
-    let state = state(&plan.id, &plan.about, status, std::process::id().cast_signed());
-    serde_json::to_vec(&state).map_err(|e| invalid(format!("state of the container: {e}")))
+fn own_state(plan: &Plan, status: oci::Status) -> oci::State {
+    state(&plan.id, &plan.about, status, std::process::id().cast_signed())
 }
 
 /// Has this process killed when its parent ends.
