@@ -12,13 +12,13 @@ static HELLO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    if is_oci_runtime(&args) {
-        return status(budu_runtime::oci::main(args[1..].to_vec()));
+    if let Some(name) = oci_runtime(&args) {
+        return status(budu_runtime::oci::main(&name, args[1..].to_vec()));
     }
     let first = args.get(1).and_then(|arg| arg.to_str());
     status(match first {
         Some(budu_runtime::LAUNCHER_PERSONALITY) if is_launcher(&args) => budu_runtime::launcher_main(),
-        Some("oci") => budu_runtime::oci::main(args[2..].to_vec()),
+        Some("oci") => budu_runtime::oci::main(OCI_RUNTIME, args[2..].to_vec()),
         Some("daemon") => budu_daemon::main(args[2..].to_vec(), HELLO),
         _ => budu_cli::main(args),
     })
@@ -29,11 +29,14 @@ fn status(number: i32) -> ExitCode {
     ExitCode::from(u8::try_from(number).unwrap_or(1))
 }
 
+/// What `budu oci` calls itself when it executes itself anew.
+const OCI_RUNTIME: &str = "budu oci";
+
 /// Container managers name one file as their OCI runtime: a link to this
-/// binary called `budu-oci`, or `runc`, is one.
-fn is_oci_runtime(args: &[OsString]) -> bool {
-    let name = args.first().map(Path::new).and_then(Path::file_name);
-    name.is_some_and(|name| name == "budu-oci" || name == "runc")
+/// binary called `budu-oci`, or `runc`, is one. The name, if it is.
+fn oci_runtime(args: &[OsString]) -> Option<String> {
+    let name = args.first().map(Path::new)?.file_name()?.to_str()?;
+    matches!(name, "budu-oci" | "runc" | OCI_RUNTIME).then(|| name.to_owned())
 }
 
 /// The launcher is started under a name no user types.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::HELP;
+use super::help;
 use crate::compile::CompileError;
 use crate::init::{Failing, invalid};
 use crate::protocol::Failure;
@@ -75,9 +75,9 @@ pub(crate) fn number<N: std::str::FromStr>(parser: &mut Parser, name: &str) -> F
         .map_err(|_| invalid(format!("invalid value {text:?} for flag -{name}: not a number, or out of range")))
 }
 
-/// Reads the global options and the command's name. `None` when everything
+/// Reads the global options and the command's name; `called` is the program's own. `None` when everything
 /// asked for (help, version) is printed.
-pub(crate) fn global(parser: &mut Parser) -> Failing<Option<(Global, String)>> {
+pub(crate) fn global(parser: &mut Parser, called: &str) -> Failing<Option<(Global, String)>> {
     let mut global = Global::default();
     let (mut root, mut rootless) = (None, None);
     while let Some(word) = next(parser)? {
@@ -104,18 +104,19 @@ pub(crate) fn global(parser: &mut Parser) -> Failing<Option<(Global, String)>> {
             "rootless" => rootless = Some(text(parser)?),
             "criu" => drop(parser.value()?),
             "help" | "h" => {
-                print!("{HELP}");
+                print!("{}", help::overview(called));
                 return Ok(None);
             }
             "version" | "v" => {
-                println!("budu-oci version {}", env!("CARGO_PKG_VERSION"));
+                println!("{called} version {}", env!("CARGO_PKG_VERSION"));
+                println!("commit: {}", option_env!("BUDU_COMMIT").unwrap_or("unknown"));
                 println!("spec: {}", budu_spec::oci::VERSION);
                 return Ok(None);
             }
             other => return Err(undefined(other)),
         }
     }
-    print!("{HELP}");
+    print!("{}", help::overview(called));
     Ok(None)
 }
 

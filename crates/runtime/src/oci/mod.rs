@@ -11,6 +11,7 @@ mod container;
 mod create;
 mod delete;
 mod exec;
+mod help;
 mod hooks;
 mod kill;
 mod log;
@@ -26,49 +27,12 @@ use arguments::Global;
 
 use crate::init::Failing;
 
-/// What `--help` prints.
-const HELP: &str = "\
-NAME:
-   budu oci - OCI container runtime, with runc's command line
-
-USAGE:
-   budu oci [global options] COMMAND [command options] [arguments...]
-
-COMMANDS:
-   checkpoint  checkpoint a running container
-   create      create a container
-   delete      delete any resources held by the container
-   events      display container events such as OOM notifications, cpu, memory, and IO usage statistics
-   exec        execute new process inside the container
-   features    show the enabled features
-   kill        send the specified signal (default: SIGTERM) to the container's init process
-   list        list containers started with the given root
-   pause       suspend all processes inside the container
-   ps          display the processes running inside a container
-   restore     restore a container from a previous checkpoint
-   resume      resume all processes that have been previously paused
-   run         create and run a container
-   spec        create a new specification file
-   start       execute the user defined process in a created container
-   state       output the state of a container
-   update      update container resource constraints
-
-GLOBAL OPTIONS:
-   --debug             enable debug logging
-   --log value         write the log to a file, besides errors on standard error
-   --log-format value  format of the log: text or json (default: text)
-   --root value        directory for the state of containers (default: /run/budu/oci)
-   --systemd-cgroup    let systemd make cgroups; cgroupsPath is slice:prefix:name
-   --rootless value    ignore cgroup permission errors: true, false or auto (default: auto)
-   --help, -h          show this
-   --version, -v       print the version
-";
-
-/// Runs one command; `args` is everything after `budu oci`. Returns the exit
-/// status: the program's for `run` and `exec`, else 0 or 1.
-pub fn main(args: Vec<OsString>) -> i32 {
+/// Runs one command; `name` is what the runtime was called by, `args`
+/// everything after it. Returns the exit status: the program's for `run` and
+/// `exec`, else 0 or 1.
+pub fn main(name: &str, args: Vec<OsString>) -> i32 {
     let mut parser = lexopt::Parser::from_args(args.iter().cloned());
-    let (global, command) = match arguments::global(&mut parser) {
+    let (global, command) = match arguments::global(&mut parser, name) {
         Ok(Some(found)) => found,
         Ok(None) => return 0,
         Err(failure) => {
@@ -76,6 +40,18 @@ pub fn main(args: Vec<OsString>) -> i32 {
             return 1;
         }
     };
+    if wants_help(&mut parser) {
+        return match help::of_command(name, &command) {
+            Some(text) => {
+                print!("{text}");
+                0
+            }
+            None => {
+                println!("No help topic for '{command}'");
+                3
+            }
+        };
+    }
     let log = match log::Log::open(&global) {
         Ok(log) => log,
         Err(failure) => {
@@ -83,7 +59,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
             return 1;
         }
     };
-    match dispatch(&global, &log, &command, &args, &mut parser) {
+    match dispatch(name, &global, &log, &command, &args, &mut parser) {
         Ok(status) => status,
         Err(failure) => {
             log.error(&failure.message);
@@ -93,7 +69,14 @@ pub fn main(args: Vec<OsString>) -> i32 {
     }
 }
 
+/// Whether help is all that is asked of a command.
+fn wants_help(parser: &mut lexopt::Parser) -> bool {
+    let words = parser.try_raw_args();
+    words.is_some_and(|words| words.peek().is_some_and(|word| word == "-h" || word == "--help"))
+}
+
 fn dispatch(
+    name: &str,
     global: &Global,
     log: &log::Log,
     command: &str,
@@ -101,7 +84,7 @@ fn dispatch(
     parser: &mut lexopt::Parser,
 ) -> Failing<i32> {
     if matches!(command, "create" | "run" | "exec" | "restore") {
-        protect::reexecute(args)?;
+        protect::reexecute(name, args)?;
     }
     match command {
         "create" => create::command(global, log, parser),
@@ -111,6 +94,6 @@ fn dispatch(
         "run" => run::command(global, log, parser),
         "start" => start::command(global, log, parser),
         "state" => state::command(global, parser),
-        other => Err(crate::init::invalid(format!("{other:?} is no command; see budu oci --help"))),
+        other => Err(crate::init::invalid(format!("{other:?} is no command; see --help"))),
     }
 }

@@ -18,8 +18,8 @@ use crate::init::{Failing, failed};
 use crate::launcher;
 
 /// Makes sure that this process runs a binary that cannot be written to.
-/// Returns when it does; else the process starts anew.
-pub(super) fn reexecute(args: &[OsString]) -> Failing<()> {
+/// Returns when it does; else the process starts anew, under the same `name`.
+pub(super) fn reexecute(name: &str, args: &[OsString]) -> Failing<()> {
     let what = failed("protect the runtime's binary");
     let own = File::open("/proc/self/exe").map_err(&what)?;
     if is_protected(&own) {
@@ -31,7 +31,7 @@ pub(super) fn reexecute(args: &[OsString]) -> Failing<()> {
         Err(_) => sealed_copy(own).map_err(&what)?,
     };
     let c_string = |s: &[u8]| CString::new(s).expect("arguments of a process have no zero bytes");
-    let mut words = vec![c"budu-oci".to_owned()];
+    let mut words = vec![c_string(name.as_bytes())];
     words.extend(args.iter().map(|arg| c_string(arg.as_bytes())));
     let environment: Vec<CString> =
         std::env::vars_os().map(|(key, value)| c_string(&[key.as_bytes(), b"=", value.as_bytes()].concat())).collect();
