@@ -107,7 +107,7 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         Some(rootfs) => rootfs,
         None => root(spec, bundle)?,
     };
-    let namespaces = namespaces::plan(linux)?;
+    let namespaces = namespaces::plan(linux, bundle.is_some())?;
     let own = namespaces::own(&namespaces);
     if let Some(bundle) = bundle {
         check(spec, linux, own, bundle)?;
@@ -162,6 +162,7 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
 pub fn joining(spec: &oci::Spec, config: &oci::Process, preserve_fds: u32) -> Result<ProcessPlan, CompileError> {
     let first = spec.process.clone().unwrap_or_default();
     let config = oci::Process {
+        user: oci::User { umask: config.user.umask.or(first.user.umask), ..config.user.clone() },
         scheduler: config.scheduler.clone().or(first.scheduler),
         io_priority: config.io_priority.clone().or(first.io_priority),
         exec_cpu_affinity: config.exec_cpu_affinity.clone().or(first.exec_cpu_affinity),

@@ -35,8 +35,10 @@ const PRIVATE: u64 = 1 << 18;
 const SLAVE: u64 = 1 << 19;
 const SHARED: u64 = 1 << 20;
 
-/// Word, bits it sets, bits it takes back. Access times are one field of which `relatime` is the zero: words that only
-/// take one of them back lead there. To change the field at all, all its bits must be cleared.
+/// Word, bits it sets, bits it takes back.
+///
+/// Access times are one field of three bits, of which `relatime` is the zero. A word that chooses a value clears them all.
+/// One that only takes a value back says so with fewer bits: mount(8) then leaves a bind mount its source's value.
 const ATTRIBUTES: &[(&str, u64, u64)] = &[
     ("ro", attr::RDONLY, 0),
     ("rw", 0, attr::RDONLY),
@@ -49,7 +51,7 @@ const ATTRIBUTES: &[(&str, u64, u64)] = &[
     ("noatime", attr::NOATIME, attr::STRICTATIME),
     ("atime", 0, attr::NOATIME),
     ("relatime", 0, attr::ATIME),
-    ("norelatime", 0, 0),
+    ("norelatime", 0, 0), // takes back a value that has no bit
     ("strictatime", attr::STRICTATIME, attr::NOATIME),
     ("nostrictatime", 0, attr::STRICTATIME),
     ("nodiratime", attr::NODIRATIME, 0),
@@ -104,6 +106,10 @@ pub(crate) fn parse(words: &[String]) -> Options {
             apply(one, &mut out.set, &mut out.clear);
         } else if let Some(one) = text.strip_prefix('r').and_then(attribute) {
             apply(one, &mut out.set_recursive, &mut out.clear_recursive);
+            if text.ends_with("atime") && !text.ends_with("diratime") {
+                // mount_setattr(2) has no way to say less.
+                out.clear_recursive |= attr::ATIME;
+            }
         } else if let Some(bits) = propagation(text) {
             out.propagation = bits;
         } else if let Some((on, off)) = INSTANCE.iter().find(|(on, off)| *on == text || *off == text) {
@@ -128,11 +134,13 @@ fn attribute(word: &str) -> Option<&'static (&'static str, u64, u64)> {
     ATTRIBUTES.iter().find(|(name, ..)| *name == word)
 }
 
-fn apply((word, on, off): &(&str, u64, u64), set: &mut u64, clear: &mut u64) {
+fn apply((_, on, off): &(&str, u64, u64), set: &mut u64, clear: &mut u64) {
     *set = *set & !off | on;
     *clear = *clear & !on | off;
-    if word.ends_with("atime") && !word.ends_with("diratime") {
+    if on & attr::ATIME != 0 {
         *clear |= attr::ATIME;
+    } else if on | off == 0 {
+        *clear |= attr::NOATIME & !*set;
     }
 }
 
@@ -164,20 +172,19 @@ mod tests {
 
     #[test]
     fn attributes_by_the_last_word() {
-        const RELATIME: (u64, u64) = (0, attr::ATIME);
         let table = [
             ("ro rw", (0, attr::RDONLY)),
             ("rw ro", (attr::RDONLY, 0)),
             ("nosuid nodev noexec", (attr::NOSUID | attr::NODEV | attr::NOEXEC, 0)),
             ("nosuid suid", (0, attr::NOSUID)),
-            ("relatime", RELATIME),
-            ("norelatime", RELATIME),
-            ("atime", RELATIME),
-            ("nostrictatime", RELATIME),
+            ("relatime", (0, attr::ATIME)),
             ("noatime", (attr::NOATIME, attr::ATIME)),
             ("strictatime noatime", (attr::NOATIME, attr::ATIME)),
             ("noatime strictatime", (attr::STRICTATIME, attr::ATIME)),
             ("strictatime atime", (attr::STRICTATIME, attr::ATIME)),
+            ("atime", (0, attr::NOATIME)),
+            ("norelatime", (0, attr::NOATIME)),
+            ("nostrictatime", (0, attr::STRICTATIME)),
             ("nodiratime", (attr::NODIRATIME, 0)),
             ("nosymfollow symfollow", (0, attr::NOSYMFOLLOW)),
             ("defaults async loud iversion", (0, 0)),
@@ -193,7 +200,12 @@ mod tests {
     fn the_same_for_everything_below() {
         for (word, ..) in ATTRIBUTES {
             let (plain, recursive) = (parse(word), parse(&format!("r{word}")));
-            assert_eq!((plain.set, plain.clear), (recursive.set_recursive, recursive.clear_recursive), "{word}");
+            let times = if plain.clear & attr::ATIME != 0 { attr::ATIME } else { 0 };
+            assert_eq!(
+                (plain.set, plain.clear | times),
+                (recursive.set_recursive, recursive.clear_recursive),
+                "{word}"
+            );
             assert_eq!((recursive.set, recursive.clear), (0, 0), "{word}");
         }
     }

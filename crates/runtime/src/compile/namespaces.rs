@@ -40,8 +40,8 @@ pub(super) fn own(namespaces: &Namespaces) -> u64 {
     namespaces.join.iter().fold(namespaces.new, |bits, (bit, _)| bits | bit)
 }
 
-/// Plans all of them.
-pub(super) fn plan(linux: &oci::Linux) -> Result<Namespaces, CompileError> {
+/// Plans all of them. `inherits`: whatever is not named is shared with the caller, the mount namespace too.
+pub(super) fn plan(linux: &oci::Linux, inherits: bool) -> Result<Namespaces, CompileError> {
     let mut out = Namespaces::default();
     let mut seen = 0u64;
     for (n, namespace) in linux.namespaces.iter().enumerate() {
@@ -61,9 +61,13 @@ pub(super) fn plan(linux: &oci::Linux) -> Result<Namespaces, CompileError> {
         }
     }
     if seen & MOUNT == 0 {
-        let restricts = !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty());
-        let reason = "unable to restrict sys entries without a private MNT namespace";
-        return Err(wrong("linux.namespaces", if restricts { reason } else { "a container needs a mount namespace" }));
+        if !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) {
+            let reason = "unable to restrict sys entries without a private MNT namespace";
+            return Err(wrong("linux.namespaces", reason));
+        }
+        if !inherits {
+            return Err(wrong("linux.namespaces", "a container needs a mount namespace"));
+        }
     }
     user(linux, seen, &mut out)?;
     out.time_offsets = time(linux, seen, out.new)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `resources`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -127,12 +127,16 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pids {
     /// -1, and none given, is unlimited.
-    #[serde(default = "unlimited")]
+    #[serde(default = "unlimited", deserialize_with = "or_unlimited")]
     pub limit: i64,
 }
 
 fn unlimited() -> i64 {
     -1
+}
+
+fn or_unlimited<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(unlimited))
 }
 
 /// `blockIO`.
