@@ -12,7 +12,11 @@ use crate::stage::Dir;
 
 /// Search path of the tests.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Runs the tests, whose output must not go to the terminal: it would come back with other line ends.
+/// Runs the tests on a terminal, which a container in the foreground needs. Their output must not go there: it would
+/// come back with other line ends. Nothing ever comes from it either, not even its end, which would look like typing.
+const SCRIPT: &str =
+    r#"mkfifo "$TMPDIR/keyboard" && exec script --quiet --return --command "$BATS" /dev/null 0<>"$TMPDIR/keyboard""#;
+/// Runs the tests.
 const BATS: &str = r#"exec bats --tap ${FILTER:+--filter "$FILTER"} "$FILE" >>"$LOG" 2>&1"#;
 /// Time limit of one test. The longest needs half a minute with runc.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -96,13 +100,13 @@ impl File {
             ("LC_ALL", "C.UTF-8".to_owned()),
             ("TMPDIR", text(dir.path())),
             ("RUNC", text(&link)),
+            ("BATS", BATS.to_owned()),
             ("LOG", text(log)),
             ("FILTER", filter),
             ("FILE", text(&self.path)),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value));
-        // `script` makes the terminal, which a container in the foreground needs.
-        let argv = ["script", "--quiet", "--return", "--command", BATS, "/dev/null"].map(str::to_owned);
+        let argv = ["sh", "-c", SCRIPT].map(str::to_owned);
         let pid = cage.spawn(&argv, &env, &dir.path().join("terminal"))?;
         let ended = wait(&cage, pid, log);
         thaw(&cage);

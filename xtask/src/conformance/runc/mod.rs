@@ -30,6 +30,9 @@ is used as it is. The outputs of all files are kept in suites/runc/VERSION/logs.
 /// With more failures than this, timing is not what is wrong.
 const FEW: usize = 25;
 
+/// What runc itself is called in logs; the runtime may be called `runc`, too.
+const REFERENCE: &str = "reference";
+
 struct Options {
     runtime: Option<PathBuf>,
     fresh: bool,
@@ -92,6 +95,9 @@ fn runtime(path: Option<&Path>) -> Result<(String, PathBuf)> {
 /// What runc makes of the suite, from the cache where possible.
 fn baseline(suite: &Suite, files: &[File], fresh: bool) -> Result<Results> {
     let path = suite.path("baseline.json");
+    // Two runs at once would do the work twice, and lose one's.
+    let lock = std::fs::File::create(suite.path("baseline.lock"))?;
+    lock.lock()?;
     let cached = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
     let mut results = Results::new();
     if let Some(cached) = cached.filter(|cached| cached["runc"] == VERSION) {
@@ -100,7 +106,7 @@ fn baseline(suite: &Suite, files: &[File], fresh: bool) -> Result<Results> {
     let needed = files.iter().map(|file| file.only(|name| fresh || !results.contains_key(name)));
     let needed: Vec<File> = needed.filter(|file| !file.tests.is_empty()).collect();
     for file in &needed {
-        results.extend(run(suite, "runc", &suite.reference(), file)?);
+        results.extend(run(suite, REFERENCE, &suite.reference(), file)?);
         let cached = json!({"runc": VERSION, "results": results});
         std::fs::write(&path, serde_json::to_vec_pretty(&cached)?)?;
     }
