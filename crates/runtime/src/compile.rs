@@ -123,7 +123,12 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         hostname: spec.hostname.clone(),
         domainname: spec.domainname.clone(),
         rootfs,
-        mounts: spec.mounts.iter().enumerate().map(|(n, m)| mounts::mount(n, m, bundle)).collect::<Result<_, _>>()?,
+        mounts: spec
+            .mounts
+            .iter()
+            .enumerate()
+            .map(|(n, m)| mounts::mount(n, m, own, bundle))
+            .collect::<Result<_, _>>()?,
         devices: if own_dev || bundle.is_none() { devices::nodes(&linux.devices, own_dev)? } else { Vec::new() },
         dev_links: own_dev,
         masked_paths: linux.masked_paths.clone(),

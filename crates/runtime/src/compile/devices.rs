@@ -72,8 +72,12 @@ pub(super) fn rule(n: usize, config: &oci::DeviceRule) -> Result<DeviceRule, Com
         "b" => 'b',
         other => return Err(at("type", format!("invalid cgroup device type {other:?}: want a, b or c"))),
     };
-    // A negative number means all, as an absent one does.
-    let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    // A negative number means all, as an absent one does; one that is too large must not.
+    let number = |value: Option<i64>, member: &str| match value.filter(|value| *value >= 0).map(u32::try_from) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(_)) => Err(at(member, "too large".to_owned())),
+    };
     let access = if config.access.is_empty() { "rwm" } else { config.access.as_str() };
     if let Some(letter) = access.chars().find(|letter| !"rwm".contains(*letter)) {
         return Err(at("access", format!("{letter:?} is none of r, w and m")));
@@ -81,8 +85,8 @@ pub(super) fn rule(n: usize, config: &oci::DeviceRule) -> Result<DeviceRule, Com
     Ok(DeviceRule {
         allow: config.allow,
         kind,
-        major: number(config.major),
-        minor: number(config.minor),
+        major: number(config.major, "major")?,
+        minor: number(config.minor, "minor")?,
         access: access.to_owned(),
     })
 }

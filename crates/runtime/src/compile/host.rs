@@ -87,6 +87,9 @@ fn rootless(spec: &oci::Spec, plan: &Plan) -> Result<(), CompileError> {
     if namespaces::own(&plan.namespaces) & namespaces::USER == 0 {
         return Err(wrong("linux.namespaces", "rootless container requires user namespaces"));
     }
+    if let Some(n) = plan.mounts.iter().position(|mount| mount.idmap.is_some()) {
+        return Err(wrong(format!("mounts[{n}]"), "id-mapped mounts are not supported for rootless containers"));
+    }
     if plan.namespaces.new & namespaces::USER == 0 {
         return Ok(());
     }

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 
 use budu_spec::oci;
 
-use super::{Bundle, CompileError, wrong};
+use super::{Bundle, CompileError, namespaces, wrong};
 use crate::mount_options::{self, Options};
 use crate::plan::{IdmapPlan, MountPlan, MountSource};
 
-/// Plans one mount.
-pub(super) fn mount(n: usize, config: &oci::Mount, bundle: Option<&Bundle>) -> Result<MountPlan, CompileError> {
+/// Plans one mount of a container with these namespaces of its own.
+pub(super) fn mount(
+    n: usize,
+    config: &oci::Mount,
+    own: u64,
+    bundle: Option<&Bundle>,
+) -> Result<MountPlan, CompileError> {
     let parsed = mount_options::parse(&config.options);
     if config.destination.is_empty() {
         return Err(wrong(format!("mounts[{n}].destination"), "missing"));
@@ -17,7 +22,7 @@ pub(super) fn mount(n: usize, config: &oci::Mount, bundle: Option<&Bundle>) -> R
     if [&config.destination, &config.source, &config.kind].iter().any(|text| text.contains('\0')) {
         return Err(wrong(format!("mounts[{n}]"), "mount field contains null byte"));
     }
-    let idmap = idmap(n, config, &parsed, bundle)?;
+    let idmap = idmap(n, config, &parsed, own)?;
     let (set, clear) = (parsed.set, parsed.clear);
     let (set_recursive, clear_recursive, propagation) =
         (parsed.set_recursive, parsed.clear_recursive, parsed.propagation);
@@ -86,23 +91,17 @@ fn remount(parsed: Options) -> Vec<(String, Option<String>)> {
 }
 
 /// Maps without the word mean `idmap`; the word without maps means those of the container.
-fn idmap(
-    n: usize,
-    config: &oci::Mount,
-    parsed: &Options,
-    bundle: Option<&Bundle>,
-) -> Result<Option<IdmapPlan>, CompileError> {
+fn idmap(n: usize, config: &oci::Mount, parsed: &Options, own: u64) -> Result<Option<IdmapPlan>, CompileError> {
     let mapped = !config.uid_mappings.is_empty() || !config.gid_mappings.is_empty();
     let Some(recursive) = parsed.idmap.or(mapped.then_some(false)) else { return Ok(None) };
     let reason = if !binds(config) {
         "id-mapped mounts are only supported for bind-mounts"
-    } else if bundle.is_some_and(|bundle| bundle.rootless) {
-        "id-mapped mounts are not supported for rootless containers"
-    } else if config.uid_mappings.is_empty() != config.gid_mappings.is_empty() {
+    } else if config.uid_mappings.is_empty() != config.gid_mappings.is_empty() || !mapped && own & namespaces::USER == 0
+    {
         "id-mapped mounts must have both uid and gid mappings specified"
     } else {
-        let uid_map = super::namespaces::map(&format!("mounts[{n}].uidMappings"), &config.uid_mappings)?;
-        let gid_map = super::namespaces::map(&format!("mounts[{n}].gidMappings"), &config.gid_mappings)?;
+        let uid_map = namespaces::map(&format!("mounts[{n}].uidMappings"), &config.uid_mappings)?;
+        let gid_map = namespaces::map(&format!("mounts[{n}].gidMappings"), &config.gid_mappings)?;
         return Ok(Some(IdmapPlan { uid_map, gid_map, recursive }));
     };
     Err(wrong(format!("mounts[{n}]"), reason))

@@ -71,6 +71,9 @@ fn lettered(config: &oci::Process) -> Result<ProcessPlan, CompileError> {
         if config.rlimits[..n].iter().any(|earlier| earlier.kind == limit.kind) {
             return Err(wrong(format!("process.rlimits[{n}]"), format!("{} is given twice", limit.kind)));
         }
+        if !limit.kind.starts_with("RLIMIT_") {
+            return Err(wrong(format!("process.rlimits[{n}].type"), format!("wrong rlimit value: {}", limit.kind)));
+        }
     }
     if let Some(value) = config.oom_score_adj.filter(|value| !(-1000..=1000).contains(value)) {
         return Err(wrong("process.oomScoreAdj", format!("{value} is not in -1000..=1000")));

@@ -13,9 +13,6 @@ pub fn resources(config: &oci::Resources) -> Result<Resources, CompileError> {
     let memory = config.memory.clone().unwrap_or_default();
     let cpu = config.cpu.clone().unwrap_or_default();
     let network = config.network.clone().unwrap_or_default();
-    for (field, list) in [("cpus", &cpu.cpus), ("mems", &cpu.mems)] {
-        super::numbers::check(list).map_err(|reason| wrong(format!("linux.resources.cpu.{field}"), reason))?;
-    }
     Ok(Resources {
         memory: given(memory.limit),
         memory_check: memory.check_before_update.unwrap_or(false),
