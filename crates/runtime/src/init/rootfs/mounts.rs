@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use budu_sys::mount::{self, Detached, attr};
 use budu_sys::rooted::Missing;
-use rustix::fs::{CWD, OFlags, XattrFlags, fstat};
+use rustix::fs::{CWD, FileType, OFlags, Stat, XattrFlags, fstat};
+use rustix::io::Errno;
 
 use super::place::{Guest, clean};
 use super::source::Source;
@@ -114,7 +115,7 @@ impl NewRoot {
         if *copy_up {
             copy_up::copy(&place, detached.as_fd()).map_err(failed("copy the image's files into it"))?;
         }
-        let mounted = detached.attach(place.as_fd()).map_err(failed("attach it"))?;
+        let mounted = attach(detached, &place)?;
         if kind == "mqueue" {
             label.set_on(&mounted).map_err(failed("label it"))?;
         }
@@ -159,7 +160,7 @@ impl NewRoot {
         }
         let proc = kind_of(&clone).map_err(failed("look at the source"))? == PROC_MAGIC;
         let place = self.place(target, missing, if proc { Guest::FromProc } else { Guest::Other })?;
-        clone.attach(place.as_fd()).map_err(failed("attach it"))
+        attach(clone, &place)
     }
 
     fn mount_cgroup(&self, plan: &Plan, mount: &MountPlan, target: &Path, hierarchies: &[String]) -> Failing<OwnedFd> {
@@ -202,6 +203,18 @@ impl NewRoot {
         }
         Ok(())
     }
+}
+
+/// Attaches a mount; a directory on a file, or a file on a directory, is told as mount(2) does.
+fn attach(detached: Detached, place: &OwnedFd) -> Failing<OwnedFd> {
+    let what = failed("attach it");
+    let directory = |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let kinds = fstat(&detached).and_then(|mount| Ok((directory(mount), directory(fstat(place)?))));
+    let (mount, point) = kinds.map_err(|e| what(e.into()))?;
+    if mount != point {
+        return Err(what(Errno::NOTDIR.into()));
+    }
+    detached.attach(place.as_fd()).map_err(what)
 }
 
 fn parameters(options: &[(String, Option<String>)]) -> Vec<mount::Parameter<'_>> {
