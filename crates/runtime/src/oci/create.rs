@@ -22,7 +22,7 @@ use crate::plan::{CgroupPlan, Plan, Resources, Rootfs};
 use crate::protocol::{self, Event, Failure, FailureClass};
 
 /// Options of `create`, `run` and `restore`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     pub(super) id: Option<String>,
     pub(super) bundle: Option<PathBuf>,
@@ -94,7 +94,9 @@ pub(super) enum Purpose {
 pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Purpose) -> Failing<Standing> {
     let id = required(options.id.clone(), if purpose == Purpose::Create { "create" } else { "run" })?;
     let bundle = bundle(options.bundle.as_deref())?;
-    let (bytes, spec) = read_config(&bundle)?;
+    let (bytes, mut spec) = read_config(&bundle)?;
+    let passed = pass_listeners(&mut spec);
+    let options = &Options { preserve_fds: options.preserve_fds.saturating_add(passed), ..options.clone() };
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let detached = purpose != Purpose::Foreground;
     console::check(terminal, detached, options.console_socket.as_deref())?;
@@ -171,10 +173,13 @@ fn make(
     if group.is_none() {
         container.state.group.clear();
     }
-    match attend_birth(container, &plan, &born) {
+    let rdt = plan.cgroup.intel_rdt.as_ref();
+    let outcome = cgroup::enter_rdt(rdt, &plan.id, born.pid).and_then(|()| attend_birth(container, &plan, &born));
+    match outcome {
         Ok(master) => Ok((plan, born, group, master)),
         Err(failure) => {
             born.abort();
+            let _ = cgroup::leave_rdt(rdt, &plan.id);
             Err(failure)
         }
     }
@@ -269,6 +274,19 @@ fn hand_over(
         Some(path) => console::write_pid(path, container.state.pid),
         None => Ok(()),
     }
+}
+
+/// Socket activation, sd_listen_fds(3): sockets that were passed to us are the
+/// container's, whose first process has number 1. Returns how many.
+fn pass_listeners(spec: &mut oci::Spec) -> u32 {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let ours = variable("LISTEN_PID") == Some(std::process::id());
+    let Some(count) = variable("LISTEN_FDS").filter(|count| ours && *count > 0) else { return 0 };
+    if let Some(process) = &mut spec.process {
+        process.env.push(format!("LISTEN_FDS={count}"));
+        process.env.push("LISTEN_PID=1".to_owned());
+    }
+    count
 }
 
 /// The bundle directory: `--bundle`, or the working directory.

@@ -85,6 +85,7 @@ pub(super) fn destroy(container: Container, log: &Log) -> Failing<()> {
     {
         cgroup::remove(&layout, &container.state.group)?;
     }
+    cgroup::leave_rdt(container.state.cgroup.intel_rdt.as_ref(), &container.state.id)?;
     let outcome = hooks::poststop(&container, log);
     container.remove()?;
     outcome
