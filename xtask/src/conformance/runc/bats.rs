@@ -19,7 +19,7 @@ const SCRIPT: &str =
 /// Runs the tests.
 const BATS: &str = r#"exec bats --tap ${FILTER:+--filter "$FILTER"} "$FILE" >>"$LOG" 2>&1"#;
 /// Time limit of one test. The longest needs half a minute with runc.
-const LIMIT: Duration = Duration::from_secs(100);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Result of one test, `ok`, `skipped` or `not ok`, and why.
 pub(super) type Results = BTreeMap<String, (String, String)>;
@@ -64,15 +64,18 @@ impl File {
         format!("{}::{test}", self.name)
     }
 
-    /// Runs the tests with `runtime`. After one that hangs, the others are run without it. `log` gets all output.
-    pub(super) fn run(&self, runtime: &Path, log: &Path) -> Result<Results> {
+    /// Runs the tests with `runtime`. After one that hangs, the others are run without it. `kept` gets all output.
+    pub(super) fn run(&self, runtime: &Path, kept: &Path) -> Result<Results> {
+        let dir = Dir::new()?;
+        // Somebody else may be running the same file.
+        let log = dir.path().join("tap");
         let mut results = Results::new();
         let mut left = self.clone();
-        let _ = fs::remove_file(log);
         while !left.tests.is_empty() {
-            let ended = left.once(runtime, log)?;
-            let said =
-                fs::read_to_string(log).or_else(|_| fs::read(log).map(|b| String::from_utf8_lossy(&b).into()))?;
+            fs::File::options().create(true).append(true).open(&log)?;
+            let ended = left.once(runtime, &log)?;
+            fs::copy(&log, kept)?;
+            let said = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
             for (test, result) in read(&said) {
                 results.insert(self.full(&test), result);
             }
