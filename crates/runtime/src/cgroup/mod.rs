@@ -199,6 +199,9 @@ pub(crate) fn is_v2(layout: &Layout) -> bool {
 }
 
 #[cfg(test)]
+mod kernel_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

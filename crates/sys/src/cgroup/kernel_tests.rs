@@ -381,7 +381,13 @@ fn figures() {
         let rules = text.split(',').map(|rule| rule.parse().expect("a rule"));
         Resources { devices: Some([DeviceRule::DENY_ALL].into_iter().chain(rules).collect()), ..Resources::default() }
     };
-    for (what, resources) in [("no limits", Resources::default()), ("with device rules", devices)] {
+    let all = layout.clone().complete();
+    for (what, layout, resources) in [
+        ("no limits", &layout, Resources::default()),
+        ("with device rules", &layout, devices.clone()),
+        ("everywhere, no limits", &all, Resources::default()),
+        ("everywhere, with device rules", &all, devices),
+    ] {
         let mut columns: [Vec<f64>; 5] = Default::default();
         for _ in 0..100 {
             std::thread::sleep(Duration::from_millis(5));
@@ -391,7 +397,7 @@ fn figures() {
                 column.push(now.duration_since(last).as_secs_f64() * 1e6);
                 last = now;
             };
-            let plan = plan(&layout, &name("figures"), &resources).expect("valid");
+            let plan = plan(layout, &name("figures"), &resources).expect("valid");
             lap(&mut columns[0]);
             let mut group = plan.apply().expect("root may");
             lap(&mut columns[1]);

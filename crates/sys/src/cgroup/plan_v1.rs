@@ -36,24 +36,11 @@ impl Writer<'_> {
 
 pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
     resources.check_names()?;
-    let mut wanted = ALWAYS;
-    if resources.cpu.cpus.is_some() || resources.cpu.mems.is_some() {
-        wanted = wanted.union(Controllers::CPUSET);
-    }
-    if !resources.huge_pages.is_empty() {
-        wanted = wanted.union(Controllers::HUGETLB);
-    }
-    for (controller, named) in [
-        (Controllers::NET_CLS, resources.net_class.is_some()),
-        (Controllers::NET_PRIO, !resources.net_priorities.is_empty()),
-        (Controllers::RDMA, !resources.rdma.is_empty()),
-    ] {
-        wanted = if named { wanted.union(controller) } else { wanted };
-    }
     if let Some(key) = resources.unified.keys().next() {
         let what = format!("the raw setting {key}, which only cgroup v2 has");
         return Err(Error::NoController { controller: "cgroup2".to_owned(), what });
     }
+    let wanted = wanted(resources);
     let hierarchies: Vec<Hierarchy> = layout
         .hierarchies
         .iter()
@@ -68,10 +55,9 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
     }
     block_io(&mut writer, &resources.block_io)?;
     for page in &resources.huge_pages {
-        let plain = format!("hugetlb.{}.limit_in_bytes", page.size);
-        writer.add(Controllers::HUGETLB, &plain, page.limit)?;
-        writer.add(Controllers::HUGETLB, &format!("hugetlb.{}.rsvd.limit_in_bytes", page.size), page.limit)?.optional =
-            true;
+        let file = |kind: &str| format!("hugetlb.{}{kind}.limit_in_bytes", page.size);
+        writer.add(Controllers::HUGETLB, &file(""), page.limit)?;
+        writer.add(Controllers::HUGETLB, &file(".rsvd"), page.limit)?.optional = true;
     }
     if let Some(class) = resources.net_class.filter(|class| *class != 0) {
         writer.add(Controllers::NET_CLS, "net_cls.classid", class)?;
@@ -99,6 +85,20 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         lenient: false,
         adopt: false,
     })
+}
+
+/// Hierarchies that limits need, and those that are always joined.
+fn wanted(resources: &Resources) -> Controllers {
+    [
+        (Controllers::CPUSET, resources.cpu.cpus.is_some() || resources.cpu.mems.is_some()),
+        (Controllers::HUGETLB, !resources.huge_pages.is_empty()),
+        (Controllers::NET_CLS, resources.net_class.is_some()),
+        (Controllers::NET_PRIO, !resources.net_priorities.is_empty()),
+        (Controllers::RDMA, !resources.rdma.is_empty()),
+    ]
+    .into_iter()
+    .filter(|(_, needed)| *needed)
+    .fold(ALWAYS, |all, (one, _)| all.union(one))
 }
 
 /// A count for files that spell "unlimited" as `max`.
