@@ -10,16 +10,23 @@ mod console;
 mod container;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod help;
 mod hooks;
 mod kill;
+mod limits;
+mod list;
 mod log;
+mod output;
+mod pause;
 mod protect;
+mod ps;
 mod run;
 mod signals;
 mod start;
 mod state;
+mod update;
 
 use std::ffi::OsString;
 
@@ -89,11 +96,17 @@ fn dispatch(
     match command {
         "create" => create::command(global, log, parser),
         "delete" => delete::command(global, log, parser),
+        "events" => events::command(global, log, parser),
         "exec" => exec::command(global, log, parser),
         "kill" => kill::command(global, parser),
+        "list" => list::command(global, parser),
+        "pause" => pause::pause(global, parser),
+        "ps" => ps::command(global, parser),
+        "resume" => pause::resume(global, parser),
         "run" => run::command(global, log, parser),
         "start" => start::command(global, log, parser),
         "state" => state::command(global, parser),
+        "update" => update::command(global, log, parser),
         other => Err(crate::init::invalid(format!("{other:?} is no command; see --help"))),
     }
 }
