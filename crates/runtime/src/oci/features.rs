@@ -4,7 +4,7 @@ use lexopt::Parser;
 
 use super::arguments::{Word, next, undefined};
 use super::output::print;
-use crate::defaults;
+use crate::defaults::features::features;
 use crate::init::{Failing, invalid};
 
 pub(super) fn command(parser: &mut Parser) -> Failing<i32> {
@@ -14,7 +14,7 @@ pub(super) fn command(parser: &mut Parser) -> Failing<i32> {
             Word::Value(value) => invalid(format!("unexpected argument {value:?}: features takes none")),
         });
     }
-    let features = defaults::features();
+    let features = features(budu_sys::kernel::version());
     let mut text = serde_json::to_string_pretty(&features).expect("plain data always encodes");
     text.push('\n');
     print(&text)?;

@@ -12,6 +12,7 @@ mod create;
 mod delete;
 mod events;
 mod exec;
+mod features;
 mod help;
 mod hooks;
 mod kill;
@@ -24,6 +25,7 @@ mod protect;
 mod ps;
 mod run;
 mod signals;
+mod spec;
 mod start;
 mod state;
 mod update;
@@ -98,12 +100,14 @@ fn dispatch(
         "delete" => delete::command(global, log, parser),
         "events" => events::command(global, log, parser),
         "exec" => exec::command(global, log, parser),
+        "features" => features::command(parser),
         "kill" => kill::command(global, parser),
         "list" => list::command(global, parser),
         "pause" => pause::pause(global, parser),
         "ps" => ps::command(global, parser),
         "resume" => pause::resume(global, parser),
         "run" => run::command(global, log, parser),
+        "spec" => spec::command(parser),
         "start" => start::command(global, log, parser),
         "state" => state::command(global, parser),
         "update" => update::command(global, log, parser),

@@ -4,26 +4,32 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use lexopt::Parser;
+use rustix::process::{getegid, geteuid};
 
 use super::arguments::{Word, flag, next, undefined};
-use crate::defaults;
+use crate::cgroup;
+use crate::defaults::bundle;
 use crate::init::{Failing, failed, invalid};
 
 const CONFIG: &str = "config.json";
 
 pub(super) fn command(parser: &mut Parser) -> Failing<i32> {
-    let (mut bundle, mut rootless) = (PathBuf::new(), false);
+    let (mut directory, mut rootless) = (PathBuf::new(), false);
     while let Some(word) = next(parser)? {
         match word {
-            Word::Flag(name) if name == "b" || name == "bundle" => bundle = parser.value()?.into(),
+            Word::Flag(name) if name == "b" || name == "bundle" => directory = parser.value()?.into(),
             Word::Flag(name) if name == "rootless" => rootless = flag(parser)?,
             Word::Flag(name) => return Err(undefined(&name)),
             Word::Value(value) => return Err(invalid(format!("unexpected argument {value:?}: spec takes none"))),
         }
     }
-    let spec = defaults::bundle(rootless);
+    let layout = cgroup::layout().ok().flatten();
+    let mut spec = bundle::spec(layout.is_some_and(|layout| cgroup::is_v2(&layout)));
+    if rootless {
+        bundle::rootless(&mut spec, geteuid().as_raw(), getegid().as_raw());
+    }
     let text = indented(&spec);
-    let path = bundle.join(CONFIG);
+    let path = directory.join(CONFIG);
     // Whatever is there stays, a dangling link included.
     let file = std::fs::File::options().write(true).create_new(true).open(&path);
     let mut file = file.map_err(|e| match e.kind() {
