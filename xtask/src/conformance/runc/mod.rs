@@ -24,7 +24,8 @@ what runc passes and the runtime does not. --baseline stops after runc and tells
 FILTER is a part of `file::name of test`.
 
 A copy of runc's source can be put into suites/runc/VERSION/source in the cache; else it is cloned. A binary in $BUDU_BIN
-is used as it is. The outputs of all files are kept in suites/runc/VERSION/logs.
+is used as it is. The outputs of all files are kept in suites/runc/VERSION/logs. $TMPDIR on a tmpfs makes the tests faster
+(a kernel before 6.3 then skips those of mounts with mapped ids).
 ";
 
 /// With more failures than this, timing is not what is wrong.
