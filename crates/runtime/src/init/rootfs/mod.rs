@@ -111,7 +111,7 @@ fn build_tree(plan: &Plan, hierarchies: &[String], mut lent: BTreeMap<u16, Owned
     } else {
         let root = top::make(plan)?;
         let sources = (0u16..).zip(&plan.mounts).map(|(number, mount)| {
-            source::take(plan, mount, lent.remove(&number)).map_err(|e| mounts::about(mount, e))
+            source::take(plan, number, lent.remove(&number)).map_err(|e| mounts::about(mount, e))
         });
         let sources = sources.collect::<Failing<Vec<_>>>()?;
         // Taken before: a volume that shares what is mounted below it with the host goes on doing so.
@@ -125,7 +125,7 @@ fn build_tree(plan: &Plan, hierarchies: &[String], mut lent: BTreeMap<u16, Owned
     for (number, mount) in (0u16..).zip(&plan.mounts) {
         let source = match early.pop() {
             Some(early) => Ok(early),
-            None => source::take(plan, mount, lent.remove(&number)),
+            None => source::take(plan, number, lent.remove(&number)),
         };
         source.and_then(|source| new.mount(plan, mount, source, hierarchies)).map_err(|e| mounts::about(mount, e))?;
     }

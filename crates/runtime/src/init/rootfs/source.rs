@@ -10,7 +10,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
 
 use super::{CLONE_NEWUSER, MS_SLAVE, failed, has_own, idmap, in_place};
 use crate::init::Failing;
-use crate::plan::{MountPlan, MountSource, Plan};
+use crate::plan::{MountSource, Plan};
+
+const MAP: &str = "show its owners through the id map";
 
 /// A detached clone.
 pub(super) struct Source {
@@ -22,25 +24,30 @@ pub(super) struct Source {
     pub(super) locked: bool,
 }
 
-/// Takes the source of a bind mount; `None` for mounts of other kinds. `lent`
-/// is the parent's clone, for what cannot be reached from here.
-pub(super) fn take(plan: &Plan, mount: &MountPlan, lent: Option<OwnedFd>) -> Failing<Option<Source>> {
+/// Takes the source of bind mount `number`; `None` for mounts of other kinds.
+/// `lent` is what the parent gave for it: a clone of what cannot be reached
+/// from here, or the socket of [`idmap::serve`].
+pub(super) fn take(plan: &Plan, number: u16, lent: Option<OwnedFd>) -> Failing<Option<Source>> {
+    let mount = &plan.mounts[usize::from(number)];
     let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
-    let lent = lent.map(|fd| (Detached::received(fd), has_own(plan, CLONE_NEWUSER)));
-    let (clone, locked) = match (lent, &mount.idmap) {
-        (Some(lent), Some(_)) => lent,
-        (lent, map) => {
-            let own = clone_path(path, *recursive);
-            match (own, lent, map) {
-                (Ok(own), _, Some(map)) => {
-                    idmap::apply(&own, map, None).map_err(failed("show its owners through the id map"))?;
-                    (own, false)
-                }
-                (Ok(own), ..) => (own, false),
-                (Err(_), Some(lent), _) => lent,
-                (Err(error), None, _) => return Err(failed(&path.display().to_string())(error)),
-            }
+    let what = failed(&path.display().to_string());
+    let (clone, locked) = match (&mount.idmap, lent) {
+        (Some(_), Some(socket)) if is_inside(plan, path) => {
+            let own = clone_path(path, *recursive).map_err(&what)?;
+            idmap::ask(&socket, number, &own).map_err(failed(MAP))?;
+            (own, false)
         }
+        (Some(_), Some(lent)) => (Detached::received(lent), has_own(plan, CLONE_NEWUSER)),
+        (Some(map), None) => {
+            let own = clone_path(path, *recursive).map_err(&what)?;
+            idmap::apply(&own, map, None).map_err(failed(MAP))?;
+            (own, false)
+        }
+        (None, lent) => match (clone_path(path, *recursive), lent) {
+            (Ok(own), _) => (own, false),
+            (Err(_), Some(lent)) => (Detached::received(lent), has_own(plan, CLONE_NEWUSER)),
+            (Err(error), None) => return Err(what(error)),
+        },
     };
     let stat = fstat(&clone).map_err(|e| failed("look at the source")(e.into()))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -53,10 +60,22 @@ pub(super) fn take(plan: &Plan, mount: &MountPlan, lent: Option<OwnedFd>) -> Fai
 /// cannot be taken here either is left out: the first process says why.
 pub(crate) fn lend(plan: &Plan, userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(u16, OwnedFd)>> {
     let mut lent = Vec::new();
+    let mut socket: Option<OwnedFd> = None;
     for (number, mount) in (0u16..).zip(&plan.mounts) {
         let MountSource::Bind { path, recursive } = &mount.source else { continue };
+        let about = |what: &str| {
+            let what = failed(what);
+            move |error: io::Error| super::mounts::about(mount, what(error))
+        };
         // What lies in the root can be there only once other mounts are.
-        if in_place(plan).is_some_and(|root| path.starts_with(root)) {
+        if is_inside(plan, path) {
+            if let (Some(container), Some(_)) = (userns, &mount.idmap) {
+                if socket.is_none() {
+                    socket = Some(idmap::serve(plan, container).map_err(about(MAP))?);
+                }
+                let copy = socket.as_ref().map(OwnedFd::try_clone).transpose();
+                lent.extend(copy.map_err(about(MAP))?.map(|copy| (number, copy)));
+            }
             continue;
         }
         if userns.is_none() && mount.idmap.is_none() && !is_descriptor(path) {
@@ -65,16 +84,19 @@ pub(crate) fn lend(plan: &Plan, userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(
         let Ok(clone) = clone_path(path, *recursive) else { continue };
         if userns.is_some() {
             // Whoever rules the container's user namespace must not mount on the host.
-            let about = |e| super::mounts::about(mount, failed("cut the source off from the host")(e));
-            clone.set_attributes(0, 0, MS_SLAVE, true).map_err(about)?;
+            clone.set_attributes(0, 0, MS_SLAVE, true).map_err(about("cut the source off from the host"))?;
         }
         if let Some(map) = &mount.idmap {
-            idmap::apply(&clone, map, userns)
-                .map_err(|e| super::mounts::about(mount, failed("show its owners through the id map")(e)))?;
+            idmap::apply(&clone, map, userns).map_err(about(MAP))?;
         }
         lent.push((number, clone.into_fd()));
     }
     Ok(lent)
+}
+
+/// Whether a source lies in the root of the container itself.
+fn is_inside(plan: &Plan, path: &Path) -> bool {
+    in_place(plan).is_some_and(|root| path.starts_with(root))
 }
 
 /// Whether a path names an open file of whoever resolves it.
