@@ -162,20 +162,33 @@ fn hierarchies(group: Option<&Cgroup>) -> Vec<String> {
     group.hierarchies().map(|controllers| controllers.names().collect::<Vec<_>>().join(",")).collect()
 }
 
-/// Makes a further process in the container whose first process is `target`;
-/// `namespaces` are the CLONE_NEW* bits in which it differs from us, `entry`
-/// is the door to its cgroup. Whatever
-/// this process copies later is born in the container's pid namespace too.
-pub(crate) fn joining(
-    token: &SingleThreaded,
-    plan: &ExecPlan,
-    target: BorrowedFd<'_>,
-    namespaces: u64,
-    entry: Option<&Entry>,
-    stdio: Option<[BorrowedFd<'_>; 3]>,
-) -> Failing<Newborn> {
+/// Where and how a further process joins a container.
+#[derive(Debug)]
+pub(crate) struct Visit<'a> {
+    /// The container's first process.
+    pub(crate) target: BorrowedFd<'a>,
+    /// CLONE_NEW* bits in which the container differs from us.
+    pub(crate) namespaces: u64,
+    /// Door to its cgroup.
+    pub(crate) entry: Option<&'a Entry>,
+    /// Standard streams; none inherits ours.
+    pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
+    pub(crate) die_with_parent: bool,
+    pub(crate) keep_keyring: bool,
+    /// The container, for a seccomp agent.
+    pub(crate) container: Option<init::Container<'a>>,
+}
+
+/// Makes a further process in a container. Whatever this process copies later
+/// is born in the container's pid namespace too.
+pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>) -> Failing<Newborn> {
     let (ours, theirs) = budu_sys::socket::seqpacket_pair().map_err(failed("make a socket pair"))?;
-    let mut born_into = entry.and_then(Entry::clone_into);
+    let mut born_into = visit.entry.and_then(Entry::clone_into);
+    if !plan.process.initial_cpus.is_empty() {
+        // It is to choose its processors before the group's.
+        born_into = None;
+    }
+    let Visit { target, namespaces, .. } = visit;
     let mut rest = namespaces;
     if namespaces & CLONE_NEWPID != 0 {
         rest &= !CLONE_NEWPID;
@@ -204,12 +217,12 @@ pub(crate) fn joining(
             report: theirs,
             target,
             namespaces: rest as i32,
-            cgroup: entry,
+            cgroup: visit.entry,
             born_inside: born_into.is_some(),
-            stdio,
-            die_with_parent: true,
-            keep_keyring: false,
-            container: None,
+            stdio: visit.stdio,
+            die_with_parent: visit.die_with_parent,
+            keep_keyring: visit.keep_keyring,
+            container: visit.container,
         }),
     }
 }

@@ -36,7 +36,7 @@ use budu_sys::scheduling;
 use rustix::fs::{Mode, OFlags};
 
 pub(crate) use attributes::raise_limits;
-pub(crate) use exec::{ExecStart, run as run_exec};
+pub(crate) use exec::{Container, ExecStart, run as run_exec};
 pub(crate) use hooks::{Stage, run_hooks, state};
 pub(crate) use rootfs::lend;
 
@@ -242,6 +242,9 @@ fn build_root(
     line: &Line<'_>,
 ) -> Failing<(rootfs::NewRoot, Option<Terminal>)> {
     let root = rootfs::build(plan, hierarchies, lent)?;
+    if plan.process.make_cwd {
+        root.make_directory(&plan.process.cwd);
+    }
     if plan.hooks.at_creation() {
         line.have_hooks_run()?;
         let state = own_state(plan, oci::Status::Creating);

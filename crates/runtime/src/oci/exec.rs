@@ -15,11 +15,11 @@ use super::container::{Container, Status};
 use super::create::path;
 use super::log::Log;
 use super::signals::{self, Held};
-use crate::birth::{self, Newborn};
+use crate::birth::{self, Newborn, Visit};
 use crate::cgroup;
 use crate::compile;
-use crate::init::{Failing, failed, invalid};
-use crate::plan::ExecPlan;
+use crate::init::{self, Failing, failed, invalid};
+use crate::plan::{About, ExecPlan};
 use crate::protocol::{self, Event, Failure, FailureClass};
 
 /// Options of `exec`.
@@ -134,8 +134,22 @@ fn enter(container: &Container, plan: &ExecPlan, options: &Options) -> Failing<(
     })?;
     let entry = entry(container, &options.cgroups)?;
     let token = SingleThreaded::check().map_err(failed("count threads"))?;
-    let namespaces = container.state.namespaces;
-    let born = birth::joining(&token, plan, target.as_fd(), namespaces, entry.as_ref(), None)?;
+    let state = &container.state;
+    let about = About {
+        oci_version: state.oci_version.clone(),
+        bundle: state.bundle.clone(),
+        annotations: state.annotations.clone(),
+    };
+    let visit = Visit {
+        target: target.as_fd(),
+        namespaces: state.namespaces,
+        entry: entry.as_ref(),
+        stdio: None,
+        die_with_parent: false,
+        keep_keyring: false,
+        container: Some(init::Container { id: &state.id, about: &about, pid: state.pid }),
+    };
+    let born = birth::joining(&token, plan, visit)?;
     if let Some(score) = plan.process.oom_score_adj {
         let file = format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero());
         let _ = std::fs::write(file, score.to_string());

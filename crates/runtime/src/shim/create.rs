@@ -12,7 +12,7 @@ use super::connection::{Connection, Role};
 use super::log::Log;
 use super::process::{FarEnds, NearEnds, Process, pipes};
 use super::serve::Shim;
-use crate::birth::{self, CLONE_NEWNET, Dowry, Newborn};
+use crate::birth::{self, CLONE_NEWNET, Dowry, Newborn, Visit};
 use crate::init::{Failing, Gate, failed};
 use crate::plan::{ExecPlan, Plan};
 use crate::protocol::{Failure, SOCKET};
@@ -114,7 +114,16 @@ pub(super) fn exec(shim: &Shim, key: u64, plan: &ExecPlan) -> Failing<Process> {
     let target = shim.processes[0].pidfd.as_fd();
     let stdio = far.as_ref().map(FarEnds::borrow);
     let entry = shim.cgroup.as_ref().map(Cgroup::entry).transpose()?;
-    let born = birth::joining(&shim.token, plan, target, shim.namespaces, entry.as_ref(), stdio)?;
+    let visit = Visit {
+        target,
+        namespaces: shim.namespaces,
+        entry: entry.as_ref(),
+        stdio,
+        die_with_parent: true,
+        keep_keyring: false,
+        container: None,
+    };
+    let born = birth::joining(&shim.token, plan, visit)?;
     drop(far);
     let score = plan.process.oom_score_adj.unwrap_or(0);
     let _ = std::fs::write(format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero()), score.to_string());

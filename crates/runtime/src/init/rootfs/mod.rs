@@ -137,6 +137,12 @@ fn build_tree(plan: &Plan, hierarchies: &[String], mut lent: BTreeMap<u16, Owned
 }
 
 impl NewRoot {
+    /// Makes the directory the program starts in while the root can still be
+    /// written to. Whoever enters it later tells what was wrong.
+    pub(super) fn make_directory(&self, path: &str) {
+        let _ = self.root.reach(path, budu_sys::rooted::Missing::MakeDirectory);
+    }
+
     /// The devpts that came with another mount, such as all of /dev.
     fn find_devpts(&self) -> Option<OwnedFd> {
         let found = self.root.open("/dev/pts", OFlags::PATH | OFlags::DIRECTORY).ok()?;
