@@ -5,31 +5,19 @@
 //! function of its own. Needs root, and busybox-static for the programs.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
+mod rig;
+
 use std::io::Write;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use budu_runtime::compile::{self, Extras};
-use budu_runtime::plan::{Rootfs, Stdio};
-use budu_runtime::protocol::{self, Event, ExitRecord, FailureClass, Request};
-use budu_runtime::{LAUNCHER_PERSONALITY, Launcher, launcher_main};
+use budu_runtime::plan::Stdio;
+use budu_runtime::protocol::{self, Event, FailureClass, Request};
 use budu_spec::oci;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
+use rig::{Test, World, exit_of, read_frame, read_streams, walk};
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(LAUNCHER_PERSONALITY) {
-        std::process::exit(launcher_main());
-    }
-    let arguments = Arguments::from_args();
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|path| path.exists());
-    let skip = match (busybox, rustix::process::geteuid().is_root()) {
-        (None, _) => Some("needs busybox-static"),
-        (_, false) => Some("needs root"),
-        _ => None,
-    };
-    if let Some(reason) = skip {
-        eprintln!("skipped: {reason}");
-    }
     let tests: Vec<(&str, Test)> = vec![
         ("exit_status_and_output", exit_status_and_output),
         ("signals_are_128_plus_n", signals_are_128_plus_n),
@@ -44,189 +32,8 @@ fn main() {
         ("user_namespace", user_namespace),
         ("nothing_is_left", nothing_is_left),
     ];
-    let trials = tests
-        .into_iter()
-        .map(|(name, test)| Trial::test(name, move || test(&World::new(name))).with_ignored_flag(skip.is_some()))
-        .collect::<Vec<_>>();
-    let mut trials = trials;
     let figures = Trial::test("figures", || figures(&World::new("figures")));
-    trials.push(figures.with_kind("measurement").with_ignored_flag(true));
-    // Each test starts its own launcher; they do not disturb each other.
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    // The parent of all tests' groups; it stays while another run uses it.
-    let top = Path::new("/sys/fs/cgroup");
-    for hierarchy in std::fs::read_dir(top).into_iter().flatten().flatten() {
-        let _ = std::fs::remove_dir(hierarchy.path().join("budu-test"));
-    }
-    let _ = std::fs::remove_dir(top.join("budu-test"));
-    conclusion.exit();
-}
-
-/// One test, in a world of its own.
-type Test = fn(&World) -> Result<(), Failed>;
-
-/// A launcher, a root file system and a run directory, gone with the value.
-struct World {
-    dir: PathBuf,
-    launcher: Launcher,
-    id: String,
-}
-
-impl World {
-    fn new(name: &str) -> World {
-        let id = format!("budu-test-{}-{name}", std::process::id());
-        let dir = std::env::temp_dir().join(&id);
-        for sub in ["lower/bin", "lower/etc", "upper", "work", "run"] {
-            std::fs::create_dir_all(dir.join(sub)).unwrap();
-        }
-        let busybox = if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" };
-        std::fs::copy(busybox, dir.join("lower/bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "ls", "true", "sleep", "id", "ps", "hostname", "stty", "tty", "kill", "echo"] {
-            std::os::unix::fs::symlink("busybox", dir.join("lower/bin").join(applet)).unwrap();
-        }
-        std::fs::write(dir.join("lower/etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n").unwrap();
-        std::fs::write(dir.join("lower/etc/group"), "root:x:0:\nweb:x:34:\nextra:x:50:web\n").unwrap();
-        World { dir, launcher: Launcher::spawn().unwrap(), id }
-    }
-
-    fn spec(&self, args: &[&str]) -> oci::Spec {
-        let mount = |destination: &str, kind: &str, options: &[&str]| oci::Mount {
-            destination: destination.into(),
-            kind: kind.into(),
-            source: kind.into(),
-            options: options.iter().map(|o| (*o).to_owned()).collect(),
-            ..Default::default()
-        };
-        let kinds = ["mount", "pid", "network", "uts", "ipc", "cgroup"];
-        let namespaces = kinds.map(|kind| oci::Namespace { kind: kind.into(), path: String::new() }).to_vec();
-        let device = |path: &str, minor| oci::Device {
-            kind: "c".into(),
-            path: path.into(),
-            major: 1,
-            minor,
-            ..Default::default()
-        };
-        oci::Spec {
-            hostname: "inside".into(),
-            process: Some(oci::Process {
-                args: args.iter().map(|a| (*a).to_owned()).collect(),
-                env: vec!["PATH=/bin".into()],
-                cwd: "/made/on/the/way".into(),
-                ..Default::default()
-            }),
-            mounts: vec![
-                mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
-                mount("/dev", "tmpfs", &["nosuid", "mode=755", "size=65536k"]),
-                mount(
-                    "/dev/pts",
-                    "devpts",
-                    &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-                ),
-                mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-                mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "ro"]),
-            ],
-            linux: Some(oci::Linux {
-                namespaces,
-                devices: vec![device("/dev/null", 3), device("/dev/zero", 5)],
-                cgroups_path: format!("budu-test/{}", self.id),
-                masked_paths: ["/proc/kcore", "/sys/firmware", "/proc/bus"].map(str::to_owned).to_vec(),
-                readonly_paths: vec!["/proc/sys".into()],
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    fn extras(&self, stdio: Stdio) -> Extras {
-        let rootfs = Rootfs::Overlay {
-            lower: vec![self.dir.join("lower")],
-            upper: self.dir.join("upper"),
-            work: self.dir.join("work"),
-            readonly: false,
-        };
-        Extras { id: self.id.clone(), run_dir: self.dir.join("run"), rootfs: Some(rootfs), stdio, ..Default::default() }
-    }
-
-    fn create(&self, spec: &oci::Spec, extras: Extras) -> (UnixStream, Event) {
-        let plan = compile::container(spec, extras).unwrap();
-        let mut control = self.launcher.new_shim(None).unwrap();
-        protocol::send(&mut control, &Request::Create(Box::new(plan))).unwrap();
-        let answer = protocol::receive(&mut control).unwrap().unwrap();
-        (control, answer)
-    }
-
-    fn start(&self, spec: &oci::Spec, stdio: Stdio) -> (UnixStream, UnixStream) {
-        let (mut control, answer) = self.create(spec, self.extras(stdio));
-        assert!(matches!(answer, Event::Created { .. }), "{answer:?}");
-        let attached = self.attach(true);
-        protocol::send(&mut control, &Request::Start).unwrap();
-        let answer = protocol::receive(&mut control).unwrap().unwrap();
-        assert!(matches!(answer, Event::Started { .. }), "{answer:?}");
-        (control, attached)
-    }
-
-    fn connect(&self) -> UnixStream {
-        UnixStream::connect(self.dir.join("run").join(protocol::SOCKET)).unwrap()
-    }
-
-    fn attach(&self, stdin: bool) -> UnixStream {
-        let mut stream = self.connect();
-        protocol::send(&mut stream, &Request::Attach { stdin, stdout: true, stderr: true }).unwrap();
-        assert!(matches!(protocol::receive(&mut stream).unwrap(), Some(Event::Attached)));
-        stream
-    }
-
-    /// Runs a shell command and returns what it said and how it ended.
-    fn run(&self, script: &str) -> (String, ExitRecord) {
-        let (control, attached) = self.start(&self.spec(&["sh", "-c", script]), Stdio::default());
-        let output = read_streams(attached);
-        (output, exit_of(control))
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        // A test that failed half-way leaves its container running.
-        if let Ok(mut stream) = UnixStream::connect(self.dir.join("run").join(protocol::SOCKET)) {
-            let _ = protocol::send(&mut stream, &Request::Watch);
-            let _ = protocol::send(&mut stream, &Request::Signal { signal: 9, all: true });
-            while let Ok(Some(event)) = protocol::receive(&mut stream) {
-                if matches!(event, Event::Exited(_) | Event::Failed(_)) {
-                    break;
-                }
-            }
-        }
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn read_frame(from: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0u8; protocol::HEADER];
-    from.read_exact(&mut head).ok()?;
-    let (kind, length) = protocol::parse_header(head).unwrap();
-    let mut payload = vec![0; length];
-    from.read_exact(&mut payload).ok()?;
-    Some((kind, payload))
-}
-
-fn read_streams(mut from: UnixStream) -> String {
-    let mut text = Vec::new();
-    while let Some((kind, payload)) = read_frame(&mut from) {
-        if kind == protocol::STDOUT || kind == protocol::STDERR {
-            text.extend(payload);
-        }
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-fn exit_of(mut control: UnixStream) -> ExitRecord {
-    loop {
-        match protocol::receive(&mut control).unwrap() {
-            Some(Event::Exited(exit)) => return exit,
-            Some(_) => {}
-            None => panic!("the shim went away without an exit"),
-        }
-    }
+    rig::run(tests, vec![figures.with_kind("measurement").with_ignored_flag(true)]);
 }
 
 fn exit_status_and_output(world: &World) -> Result<(), Failed> {
@@ -424,19 +231,6 @@ fn user_namespace(world: &World) -> Result<(), Failed> {
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(root.join("file")).unwrap());
     assert_eq!(owner, FIRST);
     Ok(())
-}
-
-/// A directory and everything below it.
-fn walk(dir: &Path) -> Vec<PathBuf> {
-    let mut found = vec![dir.to_owned()];
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(walk(&entry.path()));
-        } else {
-            found.push(entry.path());
-        }
-    }
-    found
 }
 
 fn nothing_is_left(world: &World) -> Result<(), Failed> {

@@ -3,7 +3,7 @@
 //! sibling (CLONE_PARENT), so that this one's parent can wait for it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budu_sys::process::{self, CloneArgs, Side, SingleThreaded};
@@ -93,6 +93,11 @@ fn process_id(pidfd: &OwnedFd) -> io::Result<Pid> {
 fn enter_and_clone(token: &SingleThreaded, plan: &Plan, args: CloneArgs<'_>, report: BorrowedFd<'_>) -> Failing<Side> {
     let mut namespaces = args.namespaces;
     let joined = open_joined(plan)?;
+    // Opened with the rights of now: those of the user namespace do not reach a hidden process's own files.
+    let clocks = (namespaces & CLONE_NEWTIME != 0)
+        .then(|| File::options().write(true).open("/proc/self/timens_offsets"))
+        .transpose()
+        .map_err(failed("open the time namespace's offsets"))?;
     if namespaces & CLONE_NEWUSER != 0 {
         namespaces &= !CLONE_NEWUSER;
         let mut byte = [0u8];
@@ -109,10 +114,10 @@ fn enter_and_clone(token: &SingleThreaded, plan: &Plan, args: CloneArgs<'_>, rep
         }
     }
     process::hide();
-    if namespaces & CLONE_NEWTIME != 0 {
+    if let Some(clocks) = clocks {
         namespaces &= !CLONE_NEWTIME;
         process::unshare(token, CLONE_NEWTIME as i32).map_err(failed("create the time namespace"))?;
-        set_offsets(plan)?;
+        set_offsets(plan, &clocks).map_err(failed("set the time namespace's offsets"))?;
     }
     let args = CloneArgs { namespaces, sibling: true, ..args };
     match process::clone3(token, args).map_err(failed("create the container's namespaces"))? {
@@ -144,11 +149,10 @@ fn become_root() -> Failing<()> {
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(|e| what(e.into()))
 }
 
-/// Sets the clocks of the time namespace that children will be born into, time_namespaces(7).
-fn set_offsets(plan: &Plan) -> Failing<()> {
-    for (clock, secs, nanos) in &plan.namespaces.time_offsets {
-        std::fs::write("/proc/self/timens_offsets", format!("{clock} {secs} {nanos}\n"))
-            .map_err(failed(&format!("set the time namespace's offset of {clock}")))?;
-    }
-    Ok(())
+/// Sets the clocks of the time namespace that children will be born into,
+/// time_namespaces(7): one write for all.
+fn set_offsets(plan: &Plan, mut clocks: &File) -> io::Result<()> {
+    let offsets = &plan.namespaces.time_offsets;
+    let text: String = offsets.iter().map(|(clock, secs, nanos)| format!("{clock} {secs} {nanos}\n")).collect();
+    if text.is_empty() { Ok(()) } else { clocks.write_all(text.as_bytes()) }
 }
