@@ -64,7 +64,8 @@ fn missing_mount_points_are_made(world: &World) -> Result<(), Failed> {
     add(&mut config, bind(&world.path("file"), "relative", &["bind"]));
     add(&mut config, json!({"destination": "/setgid/a/b/c", "type": "tmpfs", "source": "tmpfs"}));
     assert_eq!(world.run(&config).unwrap(), "content\ncontent\n");
-    for (path, mode) in [("new/deep", 0o755), ("new/deep/file", 0o644), ("setgid/a", 0o2755), ("setgid/a/b/c", 0o2755)] {
+    for (path, mode) in [("new/deep", 0o755), ("new/deep/file", 0o644), ("setgid/a", 0o2755), ("setgid/a/b/c", 0o2755)]
+    {
         assert_eq!(mode_of(&world.root(path)), mode, "{path}");
     }
     assert_eq!(fs::read(world.root("new/deep/file")).unwrap(), b"");
