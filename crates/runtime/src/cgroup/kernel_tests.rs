@@ -92,3 +92,61 @@ fn a_rootless_container_may_do_without() {
     ];
     assert!(either.iter().any(|text| message.contains(text)) || is_v2(&layout), "{message}");
 }
+
+#[test]
+fn a_scope_of_the_systemd_that_runs_here() {
+    let Some(layout) = host() else { return };
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        return println!("skipped: systemd does not run here");
+    }
+    let name = format!("test{}", std::process::id());
+    let mut plan = CgroupPlan { path: format!("budutest-a.slice:budu:{name}"), systemd: true, ..CgroupPlan::default() };
+    plan.resources = Resources {
+        pids: Some(50),
+        memory: Some(64 << 20),
+        memory_swap: Some(64 << 20),
+        cpu_shares: Some(512),
+        cpu_quota: Some(12_345),
+        cpu_period: Some(50_000),
+        cpuset_cpus: "0".to_owned(),
+        devices: vec![
+            crate::plan::DeviceRule { allow: false, kind: 'a', major: None, minor: None, access: "rwm".to_owned() },
+            crate::plan::DeviceRule {
+                allow: true,
+                kind: 'c',
+                major: Some(1),
+                minor: Some(3),
+                access: "rwm".to_owned(),
+            },
+            crate::plan::DeviceRule { allow: true, kind: 'c', major: None, minor: None, access: "m".to_owned() },
+        ],
+        ..Resources::default()
+    };
+    plan.scope_properties = vec![("TimeoutStopSec".to_owned(), "1".to_owned())];
+    let place = resolve(Some(&layout), &plan).expect("a place");
+    assert!(place.starts_with(&format!("/budutest.slice/budutest-a.slice/budu-{name}.scope\n")), "{place}");
+    let mut child =
+        Command::new("/bin/sh").args(["-c", "trap '' TERM; read x"]).stdin(Stdio::piped()).spawn().expect("a shell");
+    let pid = Pid::from_child(&child);
+    let group = make_scope(Some(&layout), &plan, "x", pid).expect("root may").expect("a group").keep();
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id())).expect("it lives");
+    let path = place.lines().next().expect("a path");
+    assert!(own.lines().all(|line| line.ends_with(path)), "{own}");
+    let found = metrics(&layout, &plan, "x", &place).expect("readable");
+    assert_eq!((found.pids.limit, found.memory.usage.limit), (50, 64 << 20));
+    if is_v2(&layout) {
+        let text = |file: &str| group.text(Controllers::NONE, file).unwrap_or_default();
+        assert_eq!(text("cpu.max").trim(), "12500 50000", "rounded to whole percents as systemd does");
+        assert_eq!(text("cpu.weight").trim(), "59");
+        assert_eq!(text("cpuset.cpus").trim(), "0");
+    }
+    let message = make_scope(Some(&layout), &plan, "x", pid).expect_err("it is taken").message;
+    assert!(message.contains("container's cgroup is not empty"), "{message}");
+    update(&layout, &plan, &place, &Resources { pids: Some(60), ..Resources::default() }).expect("root may");
+    assert_eq!(metrics(&layout, &plan, "x", &place).expect("readable").pids.limit, 60);
+    let reap = std::thread::spawn(move || child.wait().expect("ours"));
+    remove(&layout, &place).expect("killed, stopped and removed");
+    reap.join().expect("it ended");
+    assert!(open(&layout, &place).is_err());
+    remove(&layout, &place).expect("gone is fine");
+}
