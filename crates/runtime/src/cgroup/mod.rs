@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use budu_sys::cgroup::{self, Cgroup, Controllers, Entry, Layout, Version};
+use budu_sys::cgroup::{self, Cgroup, Controllers, Entry, Layout};
 
 use rustix::process::Pid;
 
@@ -63,8 +63,14 @@ pub(crate) fn make(layout: Option<&Layout>, plan: &CgroupPlan) -> Failing<Option
     let resources = translate(&plan.resources)?;
     let based = place.layout(layout)?;
     let mut wish = cgroup::plan(&based, &place.path, &resources)?;
-    wish.lenient = plan.optional;
-    match wish.apply() {
+    (wish.lenient, wish.optional) = (plan.optional, plan.optional);
+    let mut outcome = wish.apply();
+    if !wish.lenient && layout.complete && outcome.as_ref().is_err_and(cgroup::Error::is_denied) && systemd::is_user() {
+        // Who is not root on the host cannot guard devices, nor need to: there are none to be had.
+        wish.lenient = true;
+        outcome = wish.apply();
+    }
+    match outcome {
         Ok(group) if plan.optional && group.hierarchies().next().is_none() => Ok(None),
         Ok(group) => {
             if let Some(owner) = plan.owner {
@@ -191,11 +197,6 @@ fn sub_cgroup(option: &str) -> Failing<(Controllers, String)> {
         return Err(invalid(format!("{path} is not a sub cgroup path")));
     }
     Ok((controllers, path.to_owned()))
-}
-
-/// Generation of the host's cgroups.
-pub(crate) fn is_v2(layout: &Layout) -> bool {
-    layout.version == Version::V2
 }
 
 #[cfg(test)]

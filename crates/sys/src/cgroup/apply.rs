@@ -46,7 +46,7 @@ impl Plan {
             match self.directory(hierarchy) {
                 Ok(directory) => group.directories.push(directory),
                 // Whether a limit is lost by that shows when it is written.
-                Err(error) if self.lenient && self.version == Version::V1 && error.is_denied() => {}
+                Err(error) if self.optional && self.version == Version::V1 && error.is_denied() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -251,7 +251,7 @@ impl Cgroup {
     /// As [`super::plan`] and [`Plan::apply`].
     pub fn update(&mut self, layout: &Layout, resources: &Resources, lenient: bool) -> Result<(), Error> {
         let mut plan = super::plan_update(layout, &self.path, resources)?;
-        plan.lenient = lenient;
+        (plan.lenient, plan.optional) = (lenient, lenient);
         if self.version == Version::V2 {
             for hierarchy in &layout.hierarchies {
                 let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
@@ -292,7 +292,7 @@ impl Cgroup {
         let mut late = Vec::new();
         for write in &plan.writes {
             let Some(directory) = self.directory_of(plan, write) else {
-                if plan.lenient && !write.file.starts_with("devices.") {
+                if plan.optional && !write.file.starts_with("devices.") {
                     let controller = write.file.split('.').next().unwrap_or_default().to_owned();
                     return Err(Error::NotJoined { controller });
                 }

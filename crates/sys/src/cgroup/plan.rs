@@ -42,6 +42,8 @@ pub struct Plan {
     pub check_memory: Option<Memory>,
     /// Made without privilege over the host: device rules and controllers that the kernel refuses are left out.
     pub lenient: bool,
+    /// v1: a hierarchy where nothing may be made is left out, unless a limit needs it.
+    pub optional: bool,
     /// Somebody else made the group, and it may have processes.
     pub adopt: bool,
 }

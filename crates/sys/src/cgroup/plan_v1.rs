@@ -83,6 +83,7 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         devices: None,
         check_memory: None,
         lenient: false,
+        optional: false,
         adopt: false,
     })
 }

@@ -74,6 +74,7 @@ pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) ->
         devices: resources.devices.as_deref().map(device_program::compile),
         check_memory: resources.memory.check.then(|| resources.memory.clone()),
         lenient: false,
+        optional: false,
         adopt: false,
     })
 }

@@ -179,7 +179,7 @@ pub(super) fn resolve(layout: &Layout, plan: &CgroupPlan, id: &str) -> Failing<P
 
 /// Whether the manager of a user is asked: somebody who is not root on the host
 /// has no say in the system's.
-fn is_user() -> bool {
+pub(super) fn is_user() -> bool {
     let initial = std::fs::read_to_string("/proc/self/uid_map");
     let initial = initial.is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     !rustix::process::geteuid().is_root() || !initial
