@@ -16,10 +16,6 @@ fn host() -> Option<Layout> {
     layout
 }
 
-fn is_v2(layout: &Layout) -> bool {
-    layout.version == budu_sys::cgroup::Version::V2
-}
-
 fn plan(what: &str) -> CgroupPlan {
     CgroupPlan { path: format!("budu-test-{}-{what}", std::process::id()), ..CgroupPlan::default() }
 }

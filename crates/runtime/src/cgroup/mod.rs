@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use budu_sys::cgroup::{self, Cgroup, Controllers, Entry, Layout};
+use budu_sys::cgroup::{self, Cgroup, Controllers, Entry, Layout, Version};
 
 use rustix::process::Pid;
 
@@ -197,6 +197,11 @@ fn sub_cgroup(option: &str) -> Failing<(Controllers, String)> {
         return Err(invalid(format!("{path} is not a sub cgroup path")));
     }
     Ok((controllers, path.to_owned()))
+}
+
+/// Whether the host has cgroups of version 2 alone.
+pub(crate) fn is_v2(layout: &Layout) -> bool {
+    layout.version == Version::V2
 }
 
 #[cfg(test)]
