@@ -63,10 +63,10 @@ impl Plan {
         }
         let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
             .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
-        let all_on = self.version == Version::V1 || super::enable::enable(root.as_fd(), hierarchy, self)?;
+        let domain = self.version == Version::V1 || super::enable::enable(root.as_fd(), hierarchy, self)?;
         let (fd, made) = make(root.as_fd(), hierarchy, self)?;
         let directory = Directory { hierarchy: hierarchy.clone(), fd, made };
-        if !all_on && let Err(error) = super::enable::check_type(&directory, self) {
+        if !domain && let Err(error) = super::enable::check_type(&directory, self) {
             if made {
                 let _ = fs::unlinkat(&root, self.path.as_str(), fs::AtFlags::REMOVEDIR);
             }
@@ -173,9 +173,7 @@ impl Cgroup {
         let mut directories = Vec::new();
         let mut last = Errno::NOENT;
         for hierarchy in &layout.hierarchies {
-            let found = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
-                .and_then(|root| fs::openat(root, path.as_str(), DIRECTORY, Mode::empty()));
-            match found {
+            match fs::open(hierarchy.mount.join(path.as_str()), DIRECTORY, Mode::empty()) {
                 Ok(fd) => directories.push(Directory { hierarchy: hierarchy.clone(), fd, made: false }),
                 Err(errno) => last = errno,
             }

@@ -16,7 +16,8 @@ const DOMAIN: Controllers = Controllers::MEMORY
     .union(Controllers::RDMA)
     .union(Controllers::MISC);
 
-/// Switches controllers on in every ancestor of the plan's group, from the root down; says whether all are on.
+/// Switches controllers on in every ancestor of the plan's group, from the root down; says whether all are on and the
+/// group is thereby known to be a domain.
 ///
 /// The ancestors below the root are ours and hold no process. In a container with a private cgroup namespace even the
 /// root is an ordinary group, and while it holds processes (the container's own) it may not hand controllers down:
@@ -24,9 +25,9 @@ const DOMAIN: Controllers = Controllers::MEMORY
 /// ([`super::Layout::complete`]), where only a controller that a limit needs may not be missing.
 pub(super) fn enable(root: BorrowedFd<'_>, hierarchy: &Hierarchy, plan: &Plan) -> Result<bool, Error> {
     if plan.enable.is_empty() {
-        return Ok(true);
+        return Ok(false);
     }
-    let mut all = true;
+    let mut all = plan.enable.intersects(DOMAIN);
     let mut level = String::new();
     for part in plan.path.components() {
         let file = format!("{level}cgroup.subtree_control");

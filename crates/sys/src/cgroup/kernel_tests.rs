@@ -237,6 +237,23 @@ fn the_same_on_a_v2_tree_without_controllers() {
     inside_and_out(&layout, "v2");
 }
 
+#[test]
+fn no_limits_on_processes_beside_a_group_for_threads() {
+    let Some(layout) = v2() else { return };
+    let above = name("threads");
+    let at = |below: &str| layout.hierarchies[0].mount.join(above.as_str()).join(below);
+    std::fs::create_dir_all(at("threads")).expect("root may");
+    std::fs::write(at("threads/cgroup.type"), "threaded").expect("the group is empty");
+    let path = above.join("box").expect("valid");
+    let mut wish = plan(&layout, &path, &Resources::default()).expect("valid");
+    drop(wish.apply().expect("without limits it becomes threaded too"));
+    wish.needed = Controllers::MEMORY;
+    let error = wish.apply().expect_err("memory belongs to processes").to_string();
+    assert!(error.contains("cannot limit memory") && error.contains("domain invalid"), "{error}");
+    assert!(!at("box").exists(), "and nothing is left");
+    Cgroup::remove_at(&layout, &above).expect("empty");
+}
+
 fn inside_and_out(layout: &Layout, what: &str) {
     let mut group = plan(layout, &name(what), &Resources::default()).expect("valid").apply().expect("root may");
     let inside = Inside::start(&group, "sleep 1000 & sleep 1000 & read x; wait");
