@@ -206,6 +206,9 @@ pub fn warnings(spec: &oci::Spec) -> Vec<String> {
         if !unknown.is_empty() {
             all.push(format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")));
         }
+        for name in process::unraisable_capabilities(config) {
+            all.push(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"));
+        }
     }
     for mount in spec.mounts.iter().filter(|mount| !mount.destination.starts_with('/')) {
         let place = &mount.destination;

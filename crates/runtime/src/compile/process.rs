@@ -79,7 +79,9 @@ fn lettered(config: &oci::Process) -> Result<ProcessPlan, CompileError> {
         return Err(wrong("process.oomScoreAdj", format!("{value} is not in -1000..=1000")));
     }
     let env = environment(&config.env)?;
-    let plan = process(config, None)?;
+    let mut plan = process(config, None)?;
+    // The kernel would refuse the others, capabilities(7); a warning tells of them.
+    plan.capabilities.ambient &= plan.capabilities.permitted & plan.capabilities.inheritable;
     Ok(ProcessPlan { env, user: ids(&config.user), make_cwd: false, ..plan })
 }
 
@@ -137,6 +139,12 @@ fn capabilities(config: Option<&oci::Capabilities>) -> Capabilities {
         inheritable: mask(&config.inheritable),
         ambient: mask(&config.ambient),
     }
+}
+
+/// Ambient capabilities that are not both permitted and inheritable, capabilities(7).
+pub(super) fn unraisable_capabilities(config: &oci::Capabilities) -> Vec<&str> {
+    let in_both = |name: &String| config.permitted.contains(name) && config.inheritable.contains(name);
+    config.ambient.iter().filter(|name| !in_both(name)).map(String::as_str).collect()
 }
 
 /// Names that no kernel known here has, sorted.

@@ -45,7 +45,7 @@ use self::line::Line;
 use self::notify::Agent;
 use self::program::Program;
 use self::terminal::{Terminal, take_terminal, use_streams};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rootfs};
 use crate::protocol::{Failure, FailureClass};
 
 /// Moves the plan's network devices from this process's network namespace into
@@ -248,7 +248,11 @@ fn build_root(
     if plan.hooks.at_creation() {
         line.have_hooks_run()?;
         let state = own_state(plan, oci::Status::Creating);
-        let stage = Stage { point: "createContainer", state: &state, cwd: &plan.about.bundle, env: &[] };
+        let cwd = match &plan.rootfs {
+            Rootfs::Directory { path, .. } => path,
+            Rootfs::Overlay { .. } => &plan.about.bundle,
+        };
+        let stage = Stage { point: "createContainer", state: &state, cwd, env: &[] };
         run_hooks(&plan.hooks.create_container, &stage)?;
     }
     let terminal = if plan.stdio.tty { Some(Terminal::in_root(&root, plan.stdio.size)?) } else { None };

@@ -117,7 +117,9 @@ fn exec_failure(name: &str, error: &io::Error, stat: Option<&str>) -> Failure {
     let reason = words(error);
     let message = match (stat, class) {
         (Some(path), FailureClass::CommandNotFound) => format!("exec: {name:?}: stat {path}: {reason}"),
-        _ => format!("exec: {name:?}: {reason}"),
+        (Some(_), _) => format!("exec: {name:?}: {reason}"),
+        // The kernel's own refusal.
+        (None, _) => format!("exec {name}: {reason}"),
     };
     Failure { class, message }
 }

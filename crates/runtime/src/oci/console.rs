@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 use crate::init::{Failing, failed, invalid};
 
@@ -62,6 +62,10 @@ impl Foreground {
     pub(super) fn new(master: OwnedFd) -> Failing<Foreground> {
         let what = failed("set up the terminal");
         rustix::io::ioctl_fionbio(&master, true).map_err(|e| what(e.into()))?;
+        // Our own terminal makes line ends of its own; a pipe wants none.
+        let mut modes = rustix::termios::tcgetattr(&master).map_err(|e| what(e.into()))?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&master, OptionalActions::Now, &modes).map_err(|e| what(e.into()))?;
         let mut foreground = Foreground { master, input_open: true, saved: None, pending: Vec::new() };
         if let Ok(saved) = rustix::termios::tcgetattr(rustix::stdio::stdin()) {
             let mut raw = saved.clone();

@@ -3,7 +3,7 @@
 //! - `state.json`: [`State`], written whole or not at all.
 //! - `config.json`: the configuration it was made of, byte for byte; later
 //!   changes in the bundle have no effect (runtime.md "Lifecycle").
-//! - `exec.fifo`, `news.fifo`: the gate the first process waits at. They are
+//! - `exec.fifo`, `news/exec.fifo`: the gate the first process waits at. They are
 //!   there as long as the container is `created`.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,9 @@ use crate::protocol::{Failure, FailureClass};
 /// The FIFO that lets the first process go.
 pub(crate) const GO: &str = "exec.fifo";
 /// The FIFO that tells how that went.
-pub(crate) const NEWS: &str = "news.fifo";
+pub(crate) const NEWS: &str = "news/exec.fifo";
+/// Its directory.
+pub(crate) const NEWS_DIRECTORY: &str = "news";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
@@ -60,6 +62,9 @@ pub(crate) struct State {
     pub(crate) cgroup: CgroupPlan,
     /// Made without root's privileges.
     pub(crate) rootless: bool,
+    /// Its configuration names no program: it can only be deleted.
+    #[serde(default)]
+    pub(crate) programless: bool,
     /// Hooks wait for its start.
     pub(crate) poststart: bool,
     /// Hooks wait for its end.
@@ -200,7 +205,7 @@ impl Container {
     pub(crate) fn config(&self) -> Failing<oci::Spec> {
         let what = failed("read the container's configuration");
         let bytes = std::fs::read(self.path.join(CONFIG)).map_err(&what)?;
-        serde_json::from_slice(&bytes).map_err(|e| what(e.into()))
+        oci::decode(&bytes).map_err(|e| invalid(format!("the container's configuration: {e}")))
     }
 
     /// Where it is in its life.
@@ -266,6 +271,7 @@ impl Container {
         for name in [GO, NEWS] {
             let _ = rustix::fs::unlinkat(self.dir.as_fd(), name, AtFlags::empty());
         }
+        let _ = rustix::fs::unlinkat(self.dir.as_fd(), NEWS_DIRECTORY, AtFlags::REMOVEDIR);
     }
 }
 

@@ -11,7 +11,7 @@ use lexopt::Parser;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::arguments::{Global, Word, flag, next, number, positional, required, undefined};
-use super::container::{Container, GO, NEWS, State, process_stat};
+use super::container::{Container, GO, NEWS, NEWS_DIRECTORY, State, process_stat};
 use super::log::Log;
 use super::{console, hooks};
 use crate::birth::{self, Dowry, Newborn};
@@ -162,6 +162,7 @@ fn make(
         group: resolved,
         cgroup: CgroupPlan { resources: Resources::default(), ..plan.cgroup.clone() },
         rootless: global.rootless,
+        programless: parts.spec.process.is_none(),
         poststart: !plan.hooks.poststart.is_empty(),
         poststop: !plan.hooks.poststop.is_empty(),
         ..State::default()
@@ -169,7 +170,10 @@ fn make(
     let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };
     let token = SingleThreaded::check().map_err(failed("count threads"))?;
     let dowry = Dowry { netns: None, layout: layout.as_ref(), stdio: None, gate, die_with_parent: false };
+    log.debug(&format!("seccomp filter flags: {}", plan.process.seccomp_flags & 0b110));
+    log.debug(&format!("making the container's first process in namespaces {:#x}", birth::namespaces(&plan)));
     let (born, group) = birth::first(&token, &plan, dowry)?;
+    log.debug(&format!("process {} sets up the container", born.pid.as_raw_nonzero()));
     if group.is_none() {
         container.state.group.clear();
     }
@@ -223,6 +227,7 @@ fn open_gate(container: &Container) -> Failing<Gate> {
         // For reading and writing at once, so that opening never waits.
         rustix::fs::openat(&container.dir, name, OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
     };
+    rustix::fs::mkdirat(&container.dir, NEWS_DIRECTORY, Mode::from_raw_mode(0o700)).map_err(|e| what(e.into()))?;
     Ok(Gate::Fifo { go: open(GO).map_err(|e| what(e.into()))?, news: open(NEWS).map_err(|e| what(e.into()))? })
 }
 
@@ -247,7 +252,7 @@ fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Faili
                     .map_err(failed("tell the container's first process of the hooks"))?;
             }
             Ok(Event::Created { .. }) => return Ok(fds.pop()),
-            Ok(Event::Failed(failure)) => return Err(failure),
+            Ok(Event::Failed(failure)) => return Err(failure.about("error during container init")),
             _ => {
                 let message = "the container's first process ended before it stood".to_owned();
                 return Err(Failure { class: FailureClass::Internal, message });
@@ -306,6 +311,6 @@ fn read_config(bundle: &Path) -> Failing<(Vec<u8>, oci::Spec)> {
         _ => failed(&format!("read {}", path.display()))(e),
     })?;
     file.take(MAX_CONFIG).read_to_end(&mut bytes).map_err(failed(&format!("read {}", path.display())))?;
-    let spec = serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
+    let spec = oci::decode(&bytes).map_err(|e| invalid(format!("{}: {e}", path.display())))?;
     Ok((bytes, spec))
 }

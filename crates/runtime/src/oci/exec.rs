@@ -113,7 +113,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
         ));
     }
     let held = Held::all()?;
-    let (born, master) = enter(&container, &plan, &options)?;
+    let (born, master) = enter(log, &container, &plan, &options)?;
     let outcome = hand_over(&options, &born, socket.as_ref(), master.as_ref());
     if let Err(failure) = outcome {
         born.abort();
@@ -127,7 +127,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
 }
 
 /// Makes the process and waits until its program runs.
-fn enter(container: &Container, plan: &ExecPlan, options: &Options) -> Failing<(Newborn, Option<OwnedFd>)> {
+fn enter(log: &Log, container: &Container, plan: &ExecPlan, options: &Options) -> Failing<(Newborn, Option<OwnedFd>)> {
     let target = container.pidfd()?.ok_or_else(|| Failure {
         class: FailureClass::State,
         message: "cannot exec in a stopped container".to_owned(),
@@ -154,6 +154,7 @@ fn enter(container: &Container, plan: &ExecPlan, options: &Options) -> Failing<(
         let file = format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero());
         let _ = std::fs::write(file, score.to_string());
     }
+    log.debug(&format!("process {} joins the container", born.pid.as_raw_nonzero()));
     let mut master = None;
     let mut buffer = [0u8; 16 << 10];
     loop {
@@ -185,7 +186,7 @@ fn process(options: &Options, spec: &oci::Spec) -> Failing<oci::Process> {
     if let Some(path) = &options.process {
         let what = format!("read the process {}", path.display());
         let bytes = std::fs::read(path).map_err(failed(&what))?;
-        return serde_json::from_slice(&bytes).map_err(|e| invalid(format!("{what}: {e}")));
+        return oci::decode(&bytes).map_err(|e| invalid(format!("{what}: {e}")));
     }
     let words = options
         .args
@@ -215,6 +216,10 @@ fn process(options: &Options, spec: &oci::Spec) -> Failing<oci::Process> {
         for cap in &options.caps {
             for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
                 set.push(cap.clone());
+            }
+            // Only what is inheritable can be ambient; whether anything is, the container decides.
+            if !caps.inheritable.is_empty() {
+                caps.ambient.push(cap.clone());
             }
         }
     }

@@ -12,6 +12,8 @@ use super::container::{Container, Status};
 use crate::init::{Failing, failed, invalid};
 use crate::protocol::{Failure, FailureClass};
 
+const SIGKILL: i32 = 9;
+
 pub(super) fn command(global: &Global, parser: &mut Parser) -> Failing<i32> {
     let (mut id, mut signal, mut all) = (None, None, false);
     while let Some(word) = next(parser)? {
@@ -23,8 +25,16 @@ pub(super) fn command(global: &Global, parser: &mut Parser) -> Failing<i32> {
     }
     let container = Container::open(global, &required(id, "kill")?)?;
     let signal = signal.as_deref().unwrap_or("SIGTERM");
-    let number = budu_spec::signal::parse(signal).ok_or_else(|| invalid(format!("unknown signal {signal:?}")))?;
-    send(&container, number, all)?;
+    let number = match signal {
+        // Asks only, kill(2).
+        "0" => 0,
+        _ => budu_spec::signal::parse(signal).ok_or_else(|| invalid(format!("unknown signal {signal:?}")))?,
+    };
+    if all {
+        send_to_all(&container, number)?
+    } else {
+        send(&container, number)?
+    }
     Ok(0)
 }
 
@@ -32,42 +42,46 @@ fn not_running() -> Failure {
     Failure { class: FailureClass::State, message: "container not running".to_owned() }
 }
 
-/// Sends a signal. With `all`, every process of the container's cgroup gets
-/// it, even when the first one is gone.
-fn send(container: &Container, signal: i32, all: bool) -> Failing<()> {
+/// Every process of the container's cgroup gets it, even when the first one is
+/// gone. None at all is fine.
+fn send_to_all(container: &Container, signal: i32) -> Failing<()> {
+    match container.group()? {
+        Some(group) => signal_all(&group, signal),
+        None if container.status()? == Status::Stopped => Ok(()),
+        None => Err(invalid("the container has no cgroup of its own: only its first process can be found".to_owned())),
+    }
+}
+
+/// Sends a signal to the first process. Where that one takes nobody with it,
+/// having no pid namespace of its own, SIGKILL is for all.
+fn send(container: &Container, signal: i32) -> Failing<()> {
     let status = container.status()?;
-    let group = if all || !has_own_pids(container) { container.group()? } else { None };
-    if all {
-        return match group {
-            Some(group) => signal_all(&group, signal),
-            None => Err(not_running()),
-        };
+    if signal == SIGKILL
+        && !has_own_pids(container)
+        && let Some(group) = container.group()?
+    {
+        return signal_all(&group, signal);
     }
     if matches!(status, Status::Stopped | Status::Creating) {
         return Err(not_running());
     }
-    if signal == 9
-        && let Some(group) = &group
-    {
-        // Without a pid namespace of its own the first process takes nobody with it.
-        signal_all(group, signal)?;
-        return Ok(());
-    }
     let pidfd = container.pidfd()?.ok_or_else(not_running)?;
     process::signal(pidfd.as_fd(), signal).map_err(failed("signal the container"))?;
-    if signal == 9 && status == Status::Paused {
+    if signal == SIGKILL
+        && status == Status::Paused
+        && let Some(group) = container.group()?
+    {
         // A frozen process dies only once it is thawed (cgroup v1).
-        if let Some(group) = container.group()? {
-            group.thaw()?;
-        }
+        group.thaw()?;
     }
     Ok(())
 }
 
 fn signal_all(group: &Cgroup, signal: i32) -> Failing<()> {
-    // Zero sends nothing; it only asks.
     match Signal::from_named_raw(signal) {
+        Some(Signal::KILL) => Ok(group.kill_all()?),
         Some(signal) => Ok(group.signal_all(signal)?),
+        None if signal == 0 => Ok(()),
         None => Err(invalid(format!("signal {signal} cannot be sent to all processes"))),
     }
 }

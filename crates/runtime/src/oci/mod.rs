@@ -71,10 +71,21 @@ pub fn main(name: &str, args: Vec<OsString>) -> i32 {
     match dispatch(name, &global, &log, &command, &args, &mut parser) {
         Ok(status) => status,
         Err(failure) => {
-            log.error(&failure.message);
+            log.error(&told(name, &command, &failure.message));
             // exec's own failures must not be taken for the program's.
             if command == "exec" { 255 } else { 1 }
         }
+    }
+}
+
+/// A failure's message with what failed, in runc's words where callers look for them.
+fn told(name: &str, command: &str, message: &str) -> String {
+    match command {
+        "create" | "run" | "restore" => {
+            format!("{name} {command} failed: unable to start container process: {message}")
+        }
+        "exec" => format!("exec failed: unable to start container process: {message}"),
+        _ => message.to_owned(),
     }
 }
 
@@ -94,6 +105,8 @@ fn dispatch(
 ) -> Failing<i32> {
     if matches!(command, "create" | "run" | "exec" | "restore") {
         protect::reexecute(name, args)?;
+        // A container runs where its cgroup lets it, whatever we were bound to.
+        let _ = budu_sys::scheduling::reset_affinity();
     }
     match command {
         "create" => create::command(global, log, parser),

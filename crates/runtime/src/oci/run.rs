@@ -11,6 +11,7 @@ use super::log::Log;
 use super::signals::{self, Held};
 use super::{delete, start};
 use crate::init::{Failing, failed};
+use crate::protocol::FailureClass;
 
 pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failing<i32> {
     let mut options = Options::default();
@@ -56,5 +57,15 @@ fn foreground(global: &Global, log: &Log, options: &Options, keep: bool, no_subr
     if !keep {
         delete::destroy(standing.container, log)?;
     }
-    outcome
+    outcome.or_else(|failure| match failure.class {
+        // The kernel's refusal to run the program is the program's own last word.
+        FailureClass::CommandNotFound => Ok(say(&failure.message, 127)),
+        FailureClass::CommandNotExecutable => Ok(say(&failure.message, 126)),
+        _ => Err(failure),
+    })
+}
+
+fn say(message: &str, status: i32) -> i32 {
+    eprintln!("{message}");
+    status
 }

@@ -25,6 +25,9 @@ pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Faili
         Status::Running | Status::Paused => return Err(refused("cannot start an already running container")),
         Status::Creating => return Err(refused("cannot start a container that is being created")),
     }
+    if container.state.programless {
+        return Err(refused("process property must not be empty"));
+    }
     let what = failed("open the container's gate");
     let open = |name: &str, flags: OFlags| {
         rustix::fs::openat(&container.dir, name, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())

@@ -37,8 +37,11 @@ impl Writer<'_> {
 pub(super) fn plan(layout: &Layout, path: &CgroupPath, resources: &Resources) -> Result<Plan, Error> {
     resources.check_names()?;
     if let Some(key) = resources.unified.keys().next() {
-        let what = format!("the raw setting {key}, which only cgroup v2 has");
-        return Err(Error::NoController { controller: "cgroup2".to_owned(), what });
+        return Err(Error::BadValue {
+            what: "unified",
+            value: key.clone(),
+            reason: "invalid configuration: only cgroup v2 takes raw settings, and this host has version 1",
+        });
     }
     let wanted = wanted(resources);
     let hierarchies: Vec<Hierarchy> = layout
