@@ -99,13 +99,10 @@ impl Stage {
     fn place(&self, binary: &Path, name: Option<&str>) -> Result<String> {
         let bin = self.path().join("bin");
         std::fs::create_dir_all(&bin)?;
-        let target = bin.join("budu");
+        // No link: some callers resolve it, and the name tells the binary what it is.
+        let target = bin.join(name.context("the runtime's name is not UTF-8")?);
         std::fs::copy(binary, &target).with_context(|| format!("copy {}", binary.display()))?;
-        let link = bin.join(name.context("the runtime's name is not UTF-8")?);
-        if link != target {
-            std::os::unix::fs::symlink("budu", &link)?;
-        }
-        Ok(link.display().to_string())
+        Ok(target.display().to_string())
     }
 }
 
