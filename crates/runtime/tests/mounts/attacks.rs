@@ -146,14 +146,19 @@ fn masked_path_as_a_link_stays_inside(world: &World) -> Result<(), Failed> {
     symlink("../../../canary", world.root("etc/climb")).unwrap();
     symlink("loop", world.root("loop")).unwrap();
     let mut config = world.config("cat /etc/hidden; echo end");
-    config["linux"]["maskedPaths"] = json!(["/etc/link", "/etc/out", "/etc/climb", "/no/such", "/etc/hidden/x"]);
-    config["linux"]["readonlyPaths"] = json!(["/etc/out", "/etc/climb", "/no/such"]);
+    config["linux"]["maskedPaths"] = json!(["/etc/link", "/no/such", "/etc/hidden/x"]);
+    config["linux"]["readonlyPaths"] = json!(["/no/such"]);
     assert_eq!(world.run(&config).unwrap(), "end\n");
     assert!(mounts_below(&world.dir).is_empty());
-    fs::write(world.dir.join("canary/secret"), "the host's\n").unwrap();
     // What cannot be looked at cannot be hidden either.
-    config["linux"]["maskedPaths"] = json!(["/loop"]);
-    assert!(world.run(&config).unwrap_err().contains("can't mask path"));
+    for path in ["/loop", "/etc/out", "/etc/climb"] {
+        config["linux"]["maskedPaths"] = json!([path]);
+        assert!(world.run(&config).unwrap_err().contains("can't mask path"), "{path}");
+    }
+    config["linux"]["maskedPaths"] = json!([]);
+    config["linux"]["readonlyPaths"] = json!(["/etc/out"]);
+    assert!(world.run(&config).unwrap_err().contains("make /etc/out read-only"));
+    world.check_canary();
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("matching_devices_stay_others_are_refused", matching_devices_stay_others_are_refused),
     ("masks_and_readonly_paths", masks_and_readonly_paths),
     ("cgroup_views", cgroup_views),
+    ("cgroup_views_in_a_user_namespace", cgroup_views_in_a_user_namespace),
     ("user_namespace", user_namespace),
     ("user_namespace_sees_what_root_lends", user_namespace_sees_what_root_lends),
     ("missing_sources_are_named", missing_sources_are_named),
@@ -196,6 +197,23 @@ fn cgroup_views(world: &World) -> Result<(), Failed> {
         assert!(output.contains("\n1\n"), "own namespace {own}: its processes are not in {output}");
         assert!(!output.contains("touch: /sys/fs/cgroup/x: Permission denied"), "{output}");
         assert_eq!(output.matches("Read-only file system").count(), 2, "{output}");
+    }
+    Ok(())
+}
+
+fn cgroup_views_in_a_user_namespace(world: &World) -> Result<(), Failed> {
+    world.own_by_container();
+    for own in [false, true] {
+        let options = json!(["nosuid", "noexec", "nodev", "relatime", "ro"]);
+        let view = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options});
+        let mut config =
+            world.with_mount("touch /sys/fs/cgroup/x 2>&1; cat /sys/fs/cgroup/*procs /sys/fs/cgroup/pids/*procs", view);
+        add_user_namespace(&mut config);
+        if own {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+        }
+        let output = world.run(&config).unwrap();
+        assert!(output.contains("Read-only file system") && output.contains("\n1\n"), "own namespace {own}: {output}");
     }
     Ok(())
 }

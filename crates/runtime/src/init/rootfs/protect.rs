@@ -34,11 +34,16 @@ impl NewRoot {
     }
 
     /// Opens what is at a path; `None` when nothing is. Anything else that
-    /// keeps us from looking is an error: what cannot be hidden must not be started.
+    /// keeps us from looking is an error, as is a link to nothing, which may be
+    /// something soon: what cannot be hidden must not be started.
     fn existing(&self, path: &str) -> io::Result<Option<OwnedFd>> {
+        let missing = |e: &io::Error| matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         match self.root.open(path, OFlags::PATH) {
             Ok(found) => Ok(Some(found)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) if missing(&e) => match self.root.open(path, OFlags::PATH | OFlags::NOFOLLOW) {
+                Err(again) if missing(&again) => Ok(None),
+                _ => Err(e),
+            },
             Err(e) => Err(e),
         }
     }
