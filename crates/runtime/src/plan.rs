@@ -539,6 +539,9 @@ pub struct ExecPlan {
     pub tty: bool,
     /// The client will send standard input.
     pub stdin: bool,
+    /// The terminal leaves line ends as they are (no ONLCR, termios(3)): whoever
+    /// shows its output is a terminal itself, or wants bytes.
+    pub plain_lines: bool,
     /// Initial size: rows, columns; zeros leave it.
     pub size: (u16, u16),
 }

@@ -91,7 +91,7 @@ fn clone_first(token: &SingleThreaded, plan: &Plan, dowry: Dowry<'_>, group: Opt
     if late {
         namespaces &= !CLONE_NEWCGROUP;
     }
-    let args = CloneArgs { namespaces, cgroup: born_into, ..CloneArgs::default() };
+    let args = CloneArgs { namespaces, cgroup: entry.as_ref().and_then(Entry::birthplace), ..CloneArgs::default() };
     let side = if stage::is_needed(plan) {
         stage::clone(token, plan, args, theirs.as_fd(), ours.as_fd())?
     } else {
@@ -183,10 +183,10 @@ pub(crate) struct Visit<'a> {
 /// is born in the container's pid namespace too.
 pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>) -> Failing<Newborn> {
     let (ours, theirs) = budu_sys::socket::seqpacket_pair().map_err(failed("make a socket pair"))?;
-    let mut born_into = visit.entry.and_then(Entry::clone_into);
+    let mut birthplace = visit.entry.and_then(Entry::birthplace);
     if !plan.process.initial_cpus.is_empty() {
         // It is to choose its processors before the group's.
-        born_into = None;
+        birthplace = None;
     }
     let Visit { target, namespaces, .. } = visit;
     let mut rest = namespaces;
@@ -201,11 +201,11 @@ pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>)
             rest &= !CLONE_NEWUSER;
         }
     }
-    let args = CloneArgs { cgroup: born_into, ..CloneArgs::default() };
+    let args = CloneArgs { cgroup: birthplace, ..CloneArgs::default() };
     let side = match process::clone3(token, args) {
         // A group that is delegated, or busy as an inner node, may still be entered by name.
-        Err(_) if born_into.is_some() => {
-            born_into = None;
+        Err(_) if birthplace.is_some() => {
+            birthplace = None;
             process::clone3(token, CloneArgs::default())
         }
         other => other,
@@ -218,7 +218,7 @@ pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>)
             target,
             namespaces: rest as i32,
             cgroup: visit.entry,
-            born_inside: born_into.is_some(),
+            born_inside: birthplace.is_some() && visit.entry.is_some_and(|entry| entry.clone_into().is_some()),
             stdio: visit.stdio,
             die_with_parent: visit.die_with_parent,
             keep_keyring: visit.keep_keyring,

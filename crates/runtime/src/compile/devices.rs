@@ -79,6 +79,8 @@ pub(super) fn rule(n: usize, config: &oci::DeviceRule) -> Result<DeviceRule, Com
         Some(Err(_)) => Err(at(member, "too large".to_owned())),
     };
     let access = if config.access.is_empty() { "rwm" } else { config.access.as_str() };
+    // `a` for everything is not in the specification, but in use.
+    let access = if access == "a" { "rwm" } else { access };
     if let Some(letter) = access.chars().find(|letter| !"rwm".contains(*letter)) {
         return Err(at("access", format!("{letter:?} is none of r, w and m")));
     }

@@ -95,7 +95,7 @@ pub fn exec(
     stdin: bool,
     size: (u16, u16),
 ) -> Result<ExecPlan, CompileError> {
-    Ok(ExecPlan { process: process(config, seccomp)?, tty: config.terminal, stdin, size })
+    Ok(ExecPlan { process: process(config, seccomp)?, tty: config.terminal, stdin, size, plain_lines: false })
 }
 
 fn ids(user: &oci::User) -> UserPlan {

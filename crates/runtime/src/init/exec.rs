@@ -70,7 +70,7 @@ fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
         labels.make_keyring(&plan.process)?;
     }
     let mut program = program::find(&plan.process)?;
-    let terminal = if plan.tty { Some(Terminal::in_container(plan.size)?) } else { None };
+    let terminal = if plan.tty { Some(Terminal::in_container(plan.size, plan.plain_lines)?) } else { None };
     use_streams(start.stdio, terminal.as_ref())?;
     program.own_streams();
     if plan.tty {

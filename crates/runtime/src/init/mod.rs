@@ -39,6 +39,7 @@ pub(crate) use attributes::raise_limits;
 pub(crate) use exec::{Container, ExecStart, run as run_exec};
 pub(crate) use hooks::{Stage, run_hooks, state};
 pub(crate) use rootfs::lend;
+pub(crate) use terminal::leave_lines;
 
 use self::attributes::Labels;
 use self::line::Line;

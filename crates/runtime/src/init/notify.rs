@@ -13,7 +13,7 @@ use crate::plan::SeccompAgent;
 
 /// A connection to the agent, and what it will be sent.
 pub(super) struct Agent {
-    socket: OwnedFd,
+    pub(super) socket: OwnedFd,
     message: Vec<u8>,
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use budu_sys::process;
 use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor, openat};
 use rustix::pty::OpenptFlags;
+use rustix::termios::{OptionalActions, OutputModes};
 
 use super::{Failing, failed, invalid, rootfs};
 
@@ -15,7 +16,7 @@ const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
 /// A pseudo-terminal.
 pub(super) struct Terminal {
     pub(super) master: OwnedFd,
-    slave: OwnedFd,
+    pub(super) slave: OwnedFd,
 }
 
 impl Terminal {
@@ -30,7 +31,7 @@ impl Terminal {
 
     /// Opens one of a running container's devpts, which must be one: the
     /// container may have put anything at that path.
-    pub(super) fn in_container(size: (u16, u16)) -> Failing<Terminal> {
+    pub(super) fn in_container(size: (u16, u16), plain_lines: bool) -> Failing<Terminal> {
         let what = failed("open a terminal in /dev/pts");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let devpts = rustix::fs::open("/dev/pts", flags, Mode::empty()).map_err(|e| what(e.into()))?;
@@ -43,8 +44,18 @@ impl Terminal {
         if (major(device), minor(device)) != (5, 2) {
             return Err(invalid("cannot open a terminal: /dev/pts/ptmx in the container is no terminal".to_owned()));
         }
+        if plain_lines {
+            leave_lines(terminal.slave.as_fd()).map_err(&what)?;
+        }
         Ok(terminal)
     }
+}
+
+/// Has a terminal leave line ends as they are: no ONLCR, termios(3).
+pub(crate) fn leave_lines(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    let mut modes = rustix::termios::tcgetattr(terminal)?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    Ok(rustix::termios::tcsetattr(terminal, OptionalActions::Now, &modes)?)
 }
 
 /// Opens a new terminal pair in an open devpts directory.

@@ -7,9 +7,9 @@ use std::path::Path;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::termios::{OptionalActions, OutputModes, Termios};
+use rustix::termios::{OptionalActions, Termios};
 
-use crate::init::{Failing, failed, invalid};
+use crate::init::{Failing, failed, invalid, leave_lines};
 
 /// Checks `terminal` and `--console-socket` against each other, as runc does.
 pub(super) fn check(terminal: bool, detached: bool, socket: Option<&Path>) -> Failing<()> {
@@ -63,9 +63,7 @@ impl Foreground {
         let what = failed("set up the terminal");
         rustix::io::ioctl_fionbio(&master, true).map_err(|e| what(e.into()))?;
         // Our own terminal makes line ends of its own; a pipe wants none.
-        let mut modes = rustix::termios::tcgetattr(&master).map_err(|e| what(e.into()))?;
-        modes.output_modes.remove(OutputModes::ONLCR);
-        rustix::termios::tcsetattr(&master, OptionalActions::Now, &modes).map_err(|e| what(e.into()))?;
+        leave_lines(master.as_fd()).map_err(&what)?;
         let mut foreground = Foreground { master, input_open: true, saved: None, pending: Vec::new() };
         if let Ok(saved) = rustix::termios::tcgetattr(rustix::stdio::stdin()) {
             let mut raw = saved.clone();

@@ -252,13 +252,23 @@ fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Faili
                     .map_err(failed("tell the container's first process of the hooks"))?;
             }
             Ok(Event::Created { .. }) => return Ok(fds.pop()),
-            Ok(Event::Failed(failure)) => return Err(failure.about("error during container init")),
+            Ok(Event::Failed(failure)) => return Err(explained(failure, plan).about("error during container init")),
             _ => {
                 let message = "the container's first process ended before it stood".to_owned();
                 return Err(Failure { class: FailureClass::Internal, message });
             }
         }
     }
+}
+
+/// Adds what the kernel's number does not tell: SCHED_DEADLINE wants every
+/// processor of the machine, sched(7).
+fn explained(failure: Failure, plan: &Plan) -> Failure {
+    let refused = failure.message.starts_with("error setting scheduler") && failure.message.contains("not permitted");
+    if refused && !plan.cgroup.resources.cpuset_cpus.is_empty() {
+        return failure.about("process scheduler can't be used together with AllowedCPUs");
+    }
+    failure
 }
 
 /// Tells the caller of the new container in the ways it asked for.

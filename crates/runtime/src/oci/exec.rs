@@ -103,6 +103,8 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     let socket = options.console_socket.as_deref().map(console::connect).transpose()?;
     let plan = ExecPlan {
         tty: process.terminal,
+        size: process.console_size.map_or((0, 0), |size| (size.height, size.width)),
+        plain_lines: !options.detach,
         process: compile::joining(&spec, &process, options.preserve_fds)?,
         ..ExecPlan::default()
     };

@@ -46,9 +46,9 @@ fn foreground(global: &Global, log: &Log, options: &Options, keep: bool, no_subr
     }
     let standing = create::create(global, log, options, Purpose::Foreground)?;
     let held = Held::all()?;
-    let outcome = start::let_go(&standing.born).and_then(|()| {
+    let outcome = standing.terminal.map(Foreground::new).transpose().and_then(|terminal| {
+        start::let_go(&standing.born)?;
         start::poststart(&standing.container)?;
-        let terminal = standing.terminal.map(Foreground::new).transpose()?;
         signals::attend(standing.born.pidfd.as_fd(), &held, terminal)
     });
     if outcome.is_err() {

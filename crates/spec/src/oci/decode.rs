@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, SeqDeserializer, StringDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde_json::Value;
 
 /// What could not be read, and where.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,10 +26,42 @@ pub fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
     if text.trim_ascii_start().starts_with(b"null") {
         return Err(DecodeError { path: String::new(), reason: "config cannot be null".to_owned() });
     }
+    strictly(text).or_else(|error| {
+        // A member given twice in different case (`cpu`, `CPU`) is one to Go; so rare that it may cost.
+        let twice = error.reason.starts_with("duplicate field");
+        match serde_json::from_slice(text) {
+            Ok(value) if twice => strictly(merged(value).to_string().as_bytes()),
+            _ => Err(error),
+        }
+    })
+}
+
+fn strictly<T: DeserializeOwned>(text: &[u8]) -> Result<T, DecodeError> {
     let trail = Trail::default();
     let mut json = serde_json::Deserializer::from_slice(text);
     T::deserialize(Lenient { inner: &mut json, trail: &trail })
         .map_err(|error| DecodeError { path: trail.path(), reason: error.to_string() })
+}
+
+/// Members whose names differ in case only become one, of which later values count.
+fn merged(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut out = serde_json::Map::new();
+            for (name, value) in members {
+                let known = out.keys().find(|known| known.eq_ignore_ascii_case(&name)).cloned();
+                let name = known.unwrap_or(name);
+                let value = merged(value);
+                match (out.get_mut(&name), value) {
+                    (Some(Value::Object(before)), Value::Object(after)) => before.extend(after),
+                    (_, value) => drop(out.insert(name, value)),
+                }
+            }
+            Value::Object(out)
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(merged).collect()),
+        other => other,
+    }
 }
 
 /// The way back from an error to the whole, innermost first.

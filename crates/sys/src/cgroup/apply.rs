@@ -145,8 +145,8 @@ fn make_each(root: BorrowedFd<'_>, path: &CgroupPath, cpuset: bool, made: bool) 
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Ok(Err(errno)),
         }
-        if cpuset && (!made || last) {
-            inherit_cpuset(root, &parent, &prefix, result.is_ok())?;
+        if cpuset {
+            inherit_cpuset(root, &parent, &prefix, last && result.is_ok())?;
         }
     }
     Ok(result)
