@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::Test;
 use crate::world::{World, add, bind, mounts_below};
 
-pub const TESTS: &[(&str, Test)] = &[
+pub(crate) const TESTS: &[(&str, Test)] = &[
     ("links_in_place_of_proc_and_sys", links_in_place_of_proc_and_sys),
     ("nothing_covers_proc", nothing_covers_proc),
     ("dev_as_a_link_stays_inside", dev_as_a_link_stays_inside),

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::Test;
 use crate::world::{World, add, add_user_namespace, bind, mode_of, mounts_below};
 
-pub const TESTS: &[(&str, Test)] = &[
+pub(crate) const TESTS: &[(&str, Test)] = &[
     ("links_of_images_are_followed_inside", links_of_images_are_followed_inside),
     ("missing_mount_points_are_made", missing_mount_points_are_made),
     ("mounts_show_what_earlier_ones_brought", mounts_show_what_earlier_ones_brought),

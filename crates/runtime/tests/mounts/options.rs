@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::Test;
 use crate::world::{FIRST, World, add, add_user_namespace, bind};
 
-pub const TESTS: &[(&str, Test)] = &[
+pub(crate) const TESTS: &[(&str, Test)] = &[
     ("bind_without_options_keeps_the_hosts", bind_without_options_keeps_the_hosts),
     ("bind_with_options_has_those_alone", bind_with_options_has_those_alone),
     ("access_time_rules", access_time_rules),

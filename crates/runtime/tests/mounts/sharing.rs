@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::Test;
 use crate::world::{World, bind, mounts_below};
 
-pub const TESTS: &[(&str, Test)] = &[
+pub(crate) const TESTS: &[(&str, Test)] = &[
     ("propagation_words", propagation_words),
     ("a_shared_volume_reaches_the_host", a_shared_volume_reaches_the_host),
     ("root_propagation", root_propagation),

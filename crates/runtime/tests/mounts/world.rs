@@ -13,23 +13,23 @@ use budu_spec::oci;
 use serde_json::{Value, json};
 
 /// Parent of all control groups of these tests.
-pub const GROUP: &str = "budu-test-mounts";
+pub(crate) const GROUP: &str = "budu-test-mounts";
 
 /// First user id of containers with a user namespace.
-pub const FIRST: u32 = 100_000;
+pub(crate) const FIRST: u32 = 100_000;
 
-pub fn busybox() -> Option<&'static Path> {
+pub(crate) fn busybox() -> Option<&'static Path> {
     ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|path| path.exists())
 }
 
-pub struct World {
-    pub dir: PathBuf,
+pub(crate) struct World {
+    pub(crate) dir: PathBuf,
     launcher: Launcher,
     id: String,
 }
 
 impl World {
-    pub fn new(name: &str) -> World {
+    pub(crate) fn new(name: &str) -> World {
         let id = format!("{}-{name}", std::process::id());
         let dir = std::env::temp_dir().join(format!("budu-mounts-{id}"));
         for sub in ["bundle/rootfs/bin", "bundle/rootfs/etc", "bundle/rootfs/tmp", "run", "canary/inner", "volume"] {
@@ -50,16 +50,16 @@ impl World {
     }
 
     /// A path in the image.
-    pub fn root(&self, path: &str) -> PathBuf {
+    pub(crate) fn root(&self, path: &str) -> PathBuf {
         self.dir.join("bundle/rootfs").join(path.trim_start_matches('/'))
     }
 
-    pub fn path(&self, path: &str) -> String {
+    pub(crate) fn path(&self, path: &str) -> String {
         self.dir.join(path).to_str().unwrap().to_owned()
     }
 
     /// A `config.json` that runs a shell script.
-    pub fn config(&self, script: &str) -> Value {
+    pub(crate) fn config(&self, script: &str) -> Value {
         json!({
             "ociVersion": "1.3.0",
             "root": {"path": "rootfs"},
@@ -79,18 +79,18 @@ impl World {
     }
 
     /// The same with one more mount.
-    pub fn with_mount(&self, script: &str, mount: Value) -> Value {
+    pub(crate) fn with_mount(&self, script: &str, mount: Value) -> Value {
         let mut config = self.config(script);
         add(&mut config, mount);
         config
     }
 
     /// Runs a container: what it printed, or why it could not start.
-    pub fn run(&self, config: &Value) -> Result<String, String> {
+    pub(crate) fn run(&self, config: &Value) -> Result<String, String> {
         self.run_with(config, |_| {})
     }
 
-    pub fn run_with(&self, config: &Value, change: impl Fn(&mut Bundle)) -> Result<String, String> {
+    pub(crate) fn run_with(&self, config: &Value, change: impl Fn(&mut Bundle)) -> Result<String, String> {
         let spec: oci::Spec = serde_json::from_value(config.clone()).unwrap();
         let mut bundle = Bundle { path: self.dir.join("bundle"), ..Bundle::default() };
         change(&mut bundle);
@@ -129,7 +129,7 @@ impl World {
     }
 
     /// Checks that what lies beside the bundle is as it was made.
-    pub fn check_canary(&self) {
+    pub(crate) fn check_canary(&self) {
         let names = |dir: &str| {
             let mut names: Vec<String> = fs::read_dir(self.dir.join(dir))
                 .unwrap()
@@ -144,7 +144,7 @@ impl World {
     }
 
     /// Gives the image to the users of a container with a user namespace.
-    pub fn own_by_container(&self) {
+    pub(crate) fn own_by_container(&self) {
         for path in walk(&self.dir.join("bundle")) {
             std::os::unix::fs::lchown(&path, Some(FIRST), Some(FIRST)).unwrap();
         }
@@ -161,19 +161,19 @@ impl Drop for World {
 }
 
 /// Mount points of the test's own namespace below a directory, outer ones first.
-pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
     points.filter(|point| point.starts_with(dir)).collect()
 }
 
 /// Adds a mount to a configuration.
-pub fn add(config: &mut Value, mount: Value) {
+pub(crate) fn add(config: &mut Value, mount: Value) {
     config["mounts"].as_array_mut().unwrap().push(mount);
 }
 
 /// A bind mount.
-pub fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
+pub(crate) fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
     let mut all = vec!["rbind"];
     all.extend(options);
     if options.contains(&"bind") {
@@ -183,14 +183,14 @@ pub fn bind(source: &str, destination: &str, options: &[&str]) -> Value {
 }
 
 /// Puts a container into a user namespace.
-pub fn add_user_namespace(config: &mut Value) {
+pub(crate) fn add_user_namespace(config: &mut Value) {
     config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
     let map = json!([{"containerID": 0, "hostID": FIRST, "size": 65536}]);
     config["linux"]["uidMappings"] = map.clone();
     config["linux"]["gidMappings"] = map;
 }
 
-pub fn mode_of(path: &Path) -> u32 {
+pub(crate) fn mode_of(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().mode() & 0o7777
 }
 
