@@ -176,6 +176,10 @@ fn rights_are_gone_before_the_program_may_run(world: &World) -> Result<(), Faile
         // Whoever shares its namespaces cannot look into it (CVE-2016-9962): not even its own user.
         let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(format!("/proc/{pid}/fd")).unwrap());
         assert_eq!(owner, 0);
+        for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+            let shown = std::fs::read_link(fd.path()).unwrap().display().to_string();
+            assert!(["pipe:", "socket:", "/dev/null"].iter().any(|kind| shown.starts_with(kind)), "{shown}");
+        }
         end(control);
         std::fs::remove_dir_all(world.dir.join("upper")).unwrap();
         for sub in ["upper", "work"] {

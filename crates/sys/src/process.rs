@@ -268,6 +268,33 @@ pub fn close_borrowed(fd: BorrowedFd<'_>) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
+/// Closes every descriptor from `first` on except `keep`, as
+/// [`close_borrowed`] does: whoever owns the others must not be dropped here.
+///
+/// # Errors
+/// None expected.
+///
+/// # Panics
+/// If `first` is below 3.
+pub fn close_borrowed_from(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    assert!(first > 2, "standard streams are not to be closed");
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let close = |from: u32, to: u32| {
+        // SAFETY: the owning objects live in frames this process never returns to.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    let mut from = first;
+    for fd in kept {
+        if fd > from {
+            close(from, fd - 1)?;
+        }
+        from = fd.saturating_add(1);
+    }
+    close(from, u32::MAX)
+}
+
 /// Makes a descriptor this process inherited under a known number our own.
 ///
 /// # Errors

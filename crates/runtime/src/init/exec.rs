@@ -1,7 +1,7 @@
 //! A further process in a container that runs: joins its namespaces, then
 //! becomes the program.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budu_spec::oci;
 use budu_sys::cgroup;
@@ -11,6 +11,7 @@ use budu_sys::scheduling;
 use super::attributes::{Labels, raise_limits};
 use super::line::Line;
 use super::notify::{self, Agent};
+use super::program::Program;
 use super::terminal::{Terminal, take_terminal, use_streams};
 use super::{CLONE_NEWUSER, Failing, Gate, become_inner_root, die_with_parent, failed, program, state};
 use crate::plan::{About, ExecPlan};
@@ -59,6 +60,7 @@ pub(crate) fn run(start: ExecStart<'_>) -> ! {
 fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
     let plan = start.plan;
     process::hide();
+    shut(start)?;
     if start.die_with_parent {
         die_with_parent()?;
     }
@@ -77,9 +79,21 @@ fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
         take_terminal()?;
     }
     labels.apply()?;
-    program.settle(&plan.process, start.die_with_parent)?;
+    drop(labels);
+    let needed = Program::needed(line, agent.as_ref(), terminal.as_ref());
+    program.settle(&plan.process, start.die_with_parent, &needed)?;
     program.restrict_and_report(&plan.process, agent, terminal, line)?;
     Err(program.exec())
+}
+
+/// Closes at once what this process need not have: those in the container see
+/// it from birth, and some may look into it (CVE-2016-9962).
+fn shut(start: &ExecStart<'_>) -> Failing<()> {
+    let mut needed = vec![start.report.as_fd(), start.target];
+    needed.extend(start.stdio.into_iter().flatten());
+    needed.extend(start.cgroup.filter(|_| !start.born_inside).map(cgroup::Entry::descriptors).unwrap_or_default());
+    process::close_borrowed_from(3u32.saturating_add(start.plan.process.preserve_fds), &needed)
+        .map_err(failed("close descriptors"))
 }
 
 /// Enters the container: its cgroup, then its namespaces.

@@ -194,7 +194,9 @@ fn become_program(start: &InitStart<'_>, line: &mut Line<'_>) -> Failing<()> {
     if terminal.is_some() {
         take_terminal()?;
     }
-    program.settle(&plan.process, start.die_with_parent)?;
+    drop(labels);
+    let needed = Program::needed(line, agent.as_ref(), terminal.as_ref());
+    program.settle(&plan.process, start.die_with_parent, &needed)?;
     program.restrict_and_report(&plan.process, agent, terminal, line)?;
     line.pass_gate();
     run_start_hooks(plan, &program)?;

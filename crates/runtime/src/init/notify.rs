@@ -1,7 +1,7 @@
 //! System calls that somebody else decides: the agent gets the filter's
 //! listener, seccomp_unotify(2).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use budu_spec::oci;
@@ -40,6 +40,11 @@ impl Agent {
             plan.path.display()
         )))?;
         Ok(Agent { socket, message })
+    }
+
+    /// The connection.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Hands the listener over.

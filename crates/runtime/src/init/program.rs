@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use budu_sys::capability::{self, CapSet, Capability};
@@ -160,7 +160,10 @@ impl Program {
 
     /// Becomes the user the program runs as and gives up what it may not have,
     /// up to the system call filter. What that might forbid is done here.
-    pub(super) fn settle(&mut self, plan: &ProcessPlan, die_with_parent: bool) -> Failing<()> {
+    /// Every descriptor is closed but `keep` and those that the program gets:
+    /// from now on whoever may look into this process sees nothing of the host
+    /// in it (CVE-2016-9962).
+    pub(super) fn settle(&mut self, plan: &ProcessPlan, die_with_parent: bool, keep: &[BorrowedFd<'_>]) -> Failing<()> {
         attributes::apply(plan)?;
         if plan.no_new_privileges {
             rustix::thread::set_no_new_privs(true).map_err(|e| failed("set no_new_privs")(e.into()))?;
@@ -179,8 +182,9 @@ impl Program {
         if die_with_parent {
             super::die_with_parent()?;
         }
-        process::close_on_exec_from(3u32.saturating_add(plan.preserve_fds))
-            .map_err(failed("mark descriptors close-on-exec"))
+        let first = 3u32.saturating_add(plan.preserve_fds);
+        process::close_borrowed_from(first, keep).map_err(failed("close descriptors"))?;
+        process::close_on_exec_from(first).map_err(failed("mark descriptors close-on-exec"))
     }
 
     fn become_user(&self, plan: &ProcessPlan, sets: capability::Sets) -> Failing<()> {
@@ -266,6 +270,18 @@ impl Program {
                 line.report_created(None)
             }
         }
+    }
+
+    /// What [`Program::settle`] leaves open for [`Program::restrict_and_report`].
+    pub(super) fn needed<'a>(
+        line: &Line<'a>,
+        agent: Option<&'a Agent>,
+        terminal: Option<&'a Terminal>,
+    ) -> Vec<BorrowedFd<'a>> {
+        let mut needed = line.descriptors();
+        needed.extend(agent.map(Agent::socket));
+        needed.extend(terminal.into_iter().flat_map(Terminal::descriptors));
+        needed
     }
 
     /// Runs the program in place of this one. Returns only its failure.

@@ -32,7 +32,8 @@ pub(super) fn run(mut program: Program, plan: &ProcessPlan, agent: Option<&Agent
             if rustix::termios::isatty(rustix::stdio::stdin()) {
                 let _ = take_terminal();
             }
-            let outcome = program.settle(plan, true).and_then(|()| {
+            let needed = Program::needed(line, agent, None);
+            let outcome = program.settle(plan, true, &needed).and_then(|()| {
                 process::default_signals();
                 program.restrict(plan, agent)
             });
@@ -40,7 +41,9 @@ pub(super) fn run(mut program: Program, plan: &ProcessPlan, agent: Option<&Agent
             process::exit_now(1)
         }
     };
-    program.settle(plan, true)?;
+    let mut needed = Program::needed(line, None, None);
+    needed.push(signals.as_fd());
+    program.settle(plan, true, &needed)?;
     program.restrict(plan, None)?;
     // The child's exec must be what closes the line, so this copy goes now.
     line.close();

@@ -20,6 +20,11 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
+    /// Both ends.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.master.as_fd(), self.slave.as_fd()]
+    }
+
     /// Opens one of the devpts that was just mounted in the new root.
     pub(super) fn in_root(root: &rootfs::NewRoot, size: (u16, u16)) -> Failing<Terminal> {
         let devpts =

@@ -41,6 +41,14 @@ impl Entry {
         }
     }
 
+    /// All it holds open.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Entry::V1 { tasks, beside } => tasks.iter().chain(beside).map(AsFd::as_fd).collect(),
+            Entry::V2(directory) => vec![directory.as_fd()],
+        }
+    }
+
     /// Moves the calling thread (v1) or process (v2, where clone3 could not do it) inside.
     ///
     /// # Errors
