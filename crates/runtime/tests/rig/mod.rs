@@ -13,10 +13,10 @@ use budu_spec::oci;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// One test, in a world of its own.
-pub type Test = fn(&World) -> Result<(), Failed>;
+pub(crate) type Test = fn(&World) -> Result<(), Failed>;
 
 /// Runs tests, and further trials. The test binary is also the launcher that it starts.
-pub fn run(tests: Vec<(&'static str, Test)>, further: Vec<Trial>) {
+pub(crate) fn run(tests: Vec<(&'static str, Test)>, further: Vec<Trial>) {
     if std::env::args().nth(1).as_deref() == Some(LAUNCHER_PERSONALITY) {
         std::process::exit(launcher_main());
     }
@@ -47,23 +47,23 @@ pub fn run(tests: Vec<(&'static str, Test)>, further: Vec<Trial>) {
 }
 
 /// Lets a created container's program run.
-pub fn let_go(control: &mut UnixStream) -> Event {
+pub(crate) fn let_go(control: &mut UnixStream) -> Event {
     protocol::send(&mut *control, &Request::Start).unwrap();
     protocol::receive(control).unwrap().unwrap()
 }
 
 /// A launcher, a root file system and a run directory, gone with the value.
-pub struct World {
+pub(crate) struct World {
     /// Everything of it.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Makes shims.
-    pub launcher: Launcher,
+    pub(crate) launcher: Launcher,
     /// Of its container.
-    pub id: String,
+    pub(crate) id: String,
 }
 
 impl World {
-    pub fn new(name: &str) -> World {
+    pub(crate) fn new(name: &str) -> World {
         let id = format!("budu-test-{}-{name}", std::process::id());
         let dir = std::env::temp_dir().join(&id);
         for sub in ["lower/bin", "lower/etc", "upper", "work", "run"] {
@@ -79,7 +79,7 @@ impl World {
         World { dir, launcher: Launcher::spawn().unwrap(), id }
     }
 
-    pub fn spec(&self, args: &[&str]) -> oci::Spec {
+    pub(crate) fn spec(&self, args: &[&str]) -> oci::Spec {
         let mount = |destination: &str, kind: &str, options: &[&str]| oci::Mount {
             destination: destination.into(),
             kind: kind.into(),
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    pub fn extras(&self, stdio: Stdio) -> Extras {
+    pub(crate) fn extras(&self, stdio: Stdio) -> Extras {
         let rootfs = Rootfs::Overlay {
             lower: vec![self.dir.join("lower")],
             upper: self.dir.join("upper"),
@@ -137,19 +137,19 @@ impl World {
         Extras { id: self.id.clone(), run_dir: self.dir.join("run"), rootfs: Some(rootfs), stdio, ..Default::default() }
     }
 
-    pub fn create(&self, spec: &oci::Spec, extras: Extras) -> (UnixStream, Event) {
+    pub(crate) fn create(&self, spec: &oci::Spec, extras: Extras) -> (UnixStream, Event) {
         self.create_planned(compile::container(spec, extras).unwrap())
     }
 
     /// Has a plan carried out up to the gate.
-    pub fn create_planned(&self, plan: Plan) -> (UnixStream, Event) {
+    pub(crate) fn create_planned(&self, plan: Plan) -> (UnixStream, Event) {
         let mut control = self.launcher.new_shim(None).unwrap();
         protocol::send(&mut control, &Request::Create(Box::new(plan))).unwrap();
         let answer = protocol::receive(&mut control).unwrap().unwrap();
         (control, answer)
     }
 
-    pub fn start(&self, spec: &oci::Spec, stdio: Stdio) -> (UnixStream, UnixStream) {
+    pub(crate) fn start(&self, spec: &oci::Spec, stdio: Stdio) -> (UnixStream, UnixStream) {
         let (mut control, answer) = self.create(spec, self.extras(stdio));
         assert!(matches!(answer, Event::Created { .. }), "{answer:?}");
         let attached = self.attach(true);
@@ -158,11 +158,11 @@ impl World {
         (control, attached)
     }
 
-    pub fn connect(&self) -> UnixStream {
+    pub(crate) fn connect(&self) -> UnixStream {
         UnixStream::connect(self.dir.join("run").join(protocol::SOCKET)).unwrap()
     }
 
-    pub fn attach(&self, stdin: bool) -> UnixStream {
+    pub(crate) fn attach(&self, stdin: bool) -> UnixStream {
         let mut stream = self.connect();
         protocol::send(&mut stream, &Request::Attach { stdin, stdout: true, stderr: true }).unwrap();
         assert!(matches!(protocol::receive(&mut stream).unwrap(), Some(Event::Attached)));
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Runs a shell command and returns what it said and how it ended.
-    pub fn run(&self, script: &str) -> (String, ExitRecord) {
+    pub(crate) fn run(&self, script: &str) -> (String, ExitRecord) {
         let (control, attached) = self.start(&self.spec(&["sh", "-c", script]), Stdio::default());
         let output = read_streams(attached);
         (output, exit_of(control))
@@ -193,7 +193,7 @@ impl Drop for World {
     }
 }
 
-pub fn read_frame(from: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
+pub(crate) fn read_frame(from: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
     let mut head = [0u8; protocol::HEADER];
     from.read_exact(&mut head).ok()?;
     let (kind, length) = protocol::parse_header(head).unwrap();
@@ -202,7 +202,7 @@ pub fn read_frame(from: &mut impl std::io::Read) -> Option<(u8, Vec<u8>)> {
     Some((kind, payload))
 }
 
-pub fn read_streams(mut from: UnixStream) -> String {
+pub(crate) fn read_streams(mut from: UnixStream) -> String {
     let mut text = Vec::new();
     while let Some((kind, payload)) = read_frame(&mut from) {
         if kind == protocol::STDOUT || kind == protocol::STDERR {
@@ -212,7 +212,7 @@ pub fn read_streams(mut from: UnixStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-pub fn exit_of(mut control: UnixStream) -> ExitRecord {
+pub(crate) fn exit_of(mut control: UnixStream) -> ExitRecord {
     loop {
         match protocol::receive(&mut control).unwrap() {
             Some(Event::Exited(exit)) => return exit,
@@ -223,7 +223,7 @@ pub fn exit_of(mut control: UnixStream) -> ExitRecord {
 }
 
 /// A directory and everything below it.
-pub fn walk(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(dir: &Path) -> Vec<PathBuf> {
     let mut found = vec![dir.to_owned()];
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         if entry.file_type().unwrap().is_dir() {
