@@ -131,10 +131,10 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
 type Made = (Plan, Newborn, Option<Cgroup>, Option<OwnedFd>);
 
 /// What a container is made of.
-struct Parts<'a> {
-    bundle: &'a Path,
-    spec: &'a oci::Spec,
-    bytes: &'a [u8],
+pub(super) struct Parts<'a> {
+    pub(super) bundle: &'a Path,
+    pub(super) spec: &'a oci::Spec,
+    pub(super) bytes: &'a [u8],
 }
 
 /// Plans it, makes its first process and sees that process through to its gate.
@@ -150,23 +150,7 @@ fn make(
     container.save_config(parts.bytes)?;
     let layout = cgroup::layout()?;
     let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
-    container.state = State {
-        oci_version: parts.spec.oci_version.clone(),
-        id: plan.id.clone(),
-        bundle: parts.bundle.to_owned(),
-        rootfs: rootfs(&plan),
-        created: jiff::Timestamp::now().to_string(),
-        owner: rustix::process::getuid().as_raw(),
-        annotations: parts.spec.annotations.clone(),
-        namespaces: birth::namespaces(&plan),
-        group: resolved,
-        cgroup: CgroupPlan { resources: Resources::default(), ..plan.cgroup.clone() },
-        rootless: global.rootless,
-        programless: parts.spec.process.is_none(),
-        poststart: !plan.hooks.poststart.is_empty(),
-        poststop: !plan.hooks.poststop.is_empty(),
-        ..State::default()
-    };
+    container.state = state(global, parts, &plan, resolved);
     let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };
     let token = SingleThreaded::check().map_err(failed("count threads"))?;
     let dowry = Dowry { netns: None, layout: layout.as_ref(), stdio: None, gate, die_with_parent: false };
@@ -189,7 +173,35 @@ fn make(
     }
 }
 
-fn plan(global: &Global, log: &Log, options: &Options, parts: &Parts<'_>, container: &Container) -> Failing<Plan> {
+/// The state to begin with, before there is a process.
+pub(super) fn state(global: &Global, parts: &Parts<'_>, plan: &Plan, group: String) -> State {
+    State {
+        oci_version: parts.spec.oci_version.clone(),
+        id: plan.id.clone(),
+        bundle: parts.bundle.to_owned(),
+        rootfs: rootfs(plan),
+        created: jiff::Timestamp::now().to_string(),
+        owner: rustix::process::getuid().as_raw(),
+        annotations: parts.spec.annotations.clone(),
+        namespaces: birth::namespaces(plan),
+        group,
+        cgroup: CgroupPlan { resources: Resources::default(), ..plan.cgroup.clone() },
+        rootless: global.rootless,
+        programless: parts.spec.process.is_none(),
+        poststart: !plan.hooks.poststart.is_empty(),
+        poststop: !plan.hooks.poststop.is_empty(),
+        ..State::default()
+    }
+}
+
+/// Checks the configuration and plans what is to be done.
+pub(super) fn plan(
+    global: &Global,
+    log: &Log,
+    options: &Options,
+    parts: &Parts<'_>,
+    container: &Container,
+) -> Failing<Plan> {
     for warning in compile::warnings(parts.spec) {
         log.warning(&warning);
     }
@@ -305,7 +317,7 @@ fn pass_listeners(spec: &mut oci::Spec) -> u32 {
 }
 
 /// The bundle directory: `--bundle`, or the working directory.
-fn bundle(asked: Option<&Path>) -> Failing<PathBuf> {
+pub(super) fn bundle(asked: Option<&Path>) -> Failing<PathBuf> {
     let asked = asked.unwrap_or(Path::new("."));
     std::fs::canonicalize(asked).map_err(failed(&format!("open the bundle {}", asked.display())))
 }
@@ -313,7 +325,7 @@ fn bundle(asked: Option<&Path>) -> Failing<PathBuf> {
 /// Largest configuration that is read.
 const MAX_CONFIG: u64 = 16 << 20;
 
-fn read_config(bundle: &Path) -> Failing<(Vec<u8>, oci::Spec)> {
+pub(super) fn read_config(bundle: &Path) -> Failing<(Vec<u8>, oci::Spec)> {
     let path = bundle.join("config.json");
     let mut bytes = Vec::new();
     let file = std::fs::File::open(&path).map_err(|e| match e.kind() {

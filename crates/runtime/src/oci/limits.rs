@@ -2,7 +2,6 @@
 //! kernel must be told for that.
 
 use budu_spec::oci::{BlockIo, Cpu, Memory, Resources, Throttle, WeightDevice};
-use serde_json::Value;
 
 /// Takes what `wish` has into `all`; the rest stays. Device rules are never
 /// changed: others may have added theirs to the running container.
@@ -62,6 +61,38 @@ pub(super) fn to_write(all: &Resources, wish: &Resources) -> Resources {
         (memory.limit, memory.swap) = (all.limit, all.swap);
     }
     write
+}
+
+/// What to write when that has failed half-way: of what it has, the values before.
+pub(super) fn to_undo(before: &Resources, written: &Resources) -> Resources {
+    fn back<T: Clone>(before: &Option<T>, written: &Option<T>) -> Option<T> {
+        written.as_ref().and(before.clone())
+    }
+    let list = |before: &str, written: &str| if written.is_empty() { String::new() } else { before.to_owned() };
+    let memory = |before: &Memory, written: &Memory| Memory {
+        limit: back(&before.limit, &written.limit),
+        reservation: back(&before.reservation, &written.reservation),
+        swap: back(&before.swap, &written.swap),
+        swappiness: back(&before.swappiness, &written.swappiness),
+        ..Memory::default()
+    };
+    let cpu = |before: &Cpu, written: &Cpu| Cpu {
+        shares: back(&before.shares, &written.shares),
+        quota: back(&before.quota, &written.quota),
+        burst: back(&before.burst, &written.burst),
+        period: back(&before.period, &written.period),
+        realtime_runtime: back(&before.realtime_runtime, &written.realtime_runtime),
+        realtime_period: back(&before.realtime_period, &written.realtime_period),
+        cpus: list(&before.cpus, &written.cpus),
+        mems: list(&before.mems, &written.mems),
+        idle: back(&before.idle, &written.idle),
+    };
+    Resources {
+        memory: before.memory.as_ref().zip(written.memory.as_ref()).map(|(before, written)| memory(before, written)),
+        cpu: before.cpu.as_ref().zip(written.cpu.as_ref()).map(|(before, written)| cpu(before, written)),
+        pids: back(&before.pids, &written.pids),
+        ..Resources::default()
+    }
 }
 
 fn some<T: Default + PartialEq>(value: Option<T>) -> bool {
@@ -144,76 +175,10 @@ fn throttle(all: &mut Vec<Throttle>, wish: &Throttle) {
     }
 }
 
-/// Names of members whose case callers are not exact about, since the decoder
-/// they know (Go's) is not either.
-const MEMBERS: [&str; 40] = [
-    "memory",
-    "limit",
-    "reservation",
-    "swap",
-    "kernel",
-    "kernelTCP",
-    "swappiness",
-    "disableOOMKiller",
-    "useHierarchy",
-    "checkBeforeUpdate",
-    "cpu",
-    "shares",
-    "quota",
-    "burst",
-    "period",
-    "realtimeRuntime",
-    "realtimePeriod",
-    "cpus",
-    "mems",
-    "idle",
-    "pids",
-    "blockIO",
-    "weight",
-    "leafWeight",
-    "weightDevice",
-    "throttleReadBpsDevice",
-    "throttleWriteBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteIOPSDevice",
-    "major",
-    "minor",
-    "rate",
-    "hugepageLimits",
-    "pageSize",
-    "network",
-    "classID",
-    "priorities",
-    "rdma",
-    "unified",
-    "devices",
-];
-
-/// The same limits with members' names as the specification writes them.
-pub(super) fn named_exactly(value: Value) -> Value {
-    match value {
-        Value::Object(members) => Value::Object(
-            members
-                .into_iter()
-                .map(|(name, value)| {
-                    let known = MEMBERS.iter().find(|known| known.eq_ignore_ascii_case(&name));
-                    let name = known.map_or(name, |known| (*known).to_owned());
-                    // What is in these is named by others.
-                    let foreign = matches!(name.as_str(), "unified" | "rdma");
-                    let value = if foreign { value } else { named_exactly(value) };
-                    (name, value)
-                })
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.into_iter().map(named_exactly).collect()),
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use budu_spec::oci::Pids;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -270,6 +235,19 @@ mod tests {
     }
 
     #[test]
+    fn only_what_was_touched_is_undone() {
+        let before = resources(json!({"cpu": {"shares": 100, "idle": 1, "cpus": "0"}, "memory": {"limit": 5},
+            "pids": {"limit": 20}}));
+        let undo = |written| to_undo(&before, &resources(written));
+        assert_eq!(undo(json!({"cpu": {"idle": 3}})), resources(json!({"cpu": {"idle": 1}})));
+        assert_eq!(
+            undo(json!({"cpu": {"cpus": "7"}, "pids": {"limit": 3}})),
+            resources(json!({"cpu": {"cpus": "0"}, "pids": {"limit": 20}}))
+        );
+        assert_eq!(undo(json!({"unified": {"a.b": "c"}})), Resources::default());
+    }
+
+    #[test]
     fn the_last_entry_of_a_device_is_changed() {
         let before = json!({"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1},
             {"major": 8, "minor": 0, "rate": 2}], "weightDevice": [{"major": 8, "minor": 0, "leafWeight": 5}]}});
@@ -279,14 +257,5 @@ mod tests {
         let rates: Vec<u64> = all.throttle_read_bps_device.iter().map(|one| one.rate).collect();
         assert_eq!(rates, [1, 3, 4]);
         assert_eq!((all.weight_device[0].weight, all.weight_device[0].leaf_weight), (Some(6), Some(5)));
-    }
-
-    #[test]
-    fn case_of_names_does_not_matter() {
-        let given = json!({"CPU": {"Cpus": "1"}, "blockio": {"throttlereadiopsdevice": [{"Major": 1}]},
-            "Unified": {"CPU.Max": "x"}, "strange": 1});
-        let exact = json!({"cpu": {"cpus": "1"}, "blockIO": {"throttleReadIOPSDevice": [{"major": 1}]},
-            "unified": {"CPU.Max": "x"}, "strange": 1});
-        assert_eq!(named_exactly(given), exact);
     }
 }

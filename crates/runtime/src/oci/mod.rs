@@ -6,9 +6,11 @@
 //! outlive a command is in a directory for each container, see [`container`].
 
 mod arguments;
+mod checkpoint;
 mod console;
 mod container;
 mod create;
+mod criu;
 mod delete;
 mod events;
 mod exec;
@@ -23,6 +25,7 @@ mod output;
 mod pause;
 mod protect;
 mod ps;
+mod restore;
 mod run;
 mod signals;
 mod spec;
@@ -109,6 +112,7 @@ fn dispatch(
         let _ = budu_sys::scheduling::reset_affinity();
     }
     match command {
+        "checkpoint" => checkpoint::command(global, log, parser),
         "create" => create::command(global, log, parser),
         "delete" => delete::command(global, log, parser),
         "events" => events::command(global, log, parser),
@@ -118,6 +122,7 @@ fn dispatch(
         "list" => list::command(global, parser),
         "pause" => pause::pause(global, parser),
         "ps" => ps::command(global, parser),
+        "restore" => restore::command(global, log, parser),
         "resume" => pause::resume(global, parser),
         "run" => run::command(global, log, parser),
         "spec" => spec::command(parser),

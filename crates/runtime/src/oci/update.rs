@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use budu_spec::oci::{self, Pids, Resources};
 use budu_spec::units;
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use super::arguments::{Global, Word, next, number, positional, required, text, undefined};
 use super::container::{Container, Status};
-use super::limits::{is_nothing, merge, named_exactly, to_write};
+use super::limits::{is_nothing, merge, to_undo, to_write};
 use super::log::Log;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::IntelRdtPlan;
@@ -141,15 +142,24 @@ fn read(file: &str) -> Failing<Resources> {
 }
 
 fn decode(text: &[u8]) -> Failing<Resources> {
-    let value: Value = oci::decode(text).map_err(|e| invalid(e.to_string()))?;
-    let mut value = named_exactly(value);
-    // "No limit" is what `pids` without one means in a configuration; here it is no wish.
-    if let Value::Object(members) = &mut value
-        && members.get("pids").is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null))
-    {
-        members.remove("pids");
+    /// Tells a limit that is not given from none.
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct Given {
+        pids: Option<GivenPids>,
     }
-    oci::decode(value.to_string().as_bytes()).map_err(|e| invalid(e.to_string()))
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct GivenPids {
+        limit: Option<i64>,
+    }
+    let wrong = |e: oci::DecodeError| invalid(e.to_string());
+    let mut wish: Resources = oci::decode(text).map_err(wrong)?;
+    let given: Given = oci::decode(text).map_err(wrong)?;
+    if given.pids.is_none_or(|pids| pids.limit.is_none()) {
+        wish.pids = None;
+    }
+    Ok(wish)
 }
 
 /// Changes the cgroup, then what is kept of the configuration.
@@ -165,9 +175,10 @@ fn apply(container: &Container, log: &Log, wish: &Resources) -> Failing<()> {
     let layout = layout.ok_or_else(|| refused("the container has no cgroup of its own, so it cannot be limited"))?;
     let write =
         |resources: &Resources| cgroup::update(&layout, &state.cgroup, &state.group, &compile::resources(resources)?);
-    if let Err(failure) = write(&to_write(&all, wish)) {
+    let writing = to_write(&all, wish);
+    if let Err(failure) = write(&writing) {
         // Some of it may have been done.
-        if let Err(again) = write(&Resources { devices: Vec::new(), ..old }) {
+        if let Err(again) = write(&to_undo(&old, &writing)) {
             log.warning(&format!("Setting back cgroup configs failed due to error: {}", again.message));
         }
         return Err(failure);
@@ -200,6 +211,14 @@ fn schemata(container: &mut Container, request: &Request) -> Failing<()> {
         .collect();
     if lines.is_empty() {
         return Ok(());
+    }
+    for (line, what) in [
+        (&request.l3_cache_schema, "Intel RDT/CAT: l3 cache schema is not enabled"),
+        (&request.mem_bw_schema, "Intel RDT/MBA: memory bandwidth schema is not enabled"),
+    ] {
+        if !line.is_empty() && !Path::new("/sys/fs/resctrl").exists() {
+            return Err(invalid(what.to_owned()));
+        }
     }
     let id = container.state.id.clone();
     match &mut container.state.cgroup.intel_rdt {
