@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use budu_testkit::{Backend, Cage, peers};
+use budu_testkit::{Backend, Cage, Mount, World, peers};
 
 use crate::run;
 
@@ -40,7 +40,7 @@ impl Stage {
     pub(crate) fn new() -> Result<Stage> {
         ensure!(peers::present(), "runc, crun and engines are not there: `cargo xtask peers` installs them");
         let dir = Dir::new()?;
-        let cage = Cage::new(&peers::world(dir.path()))?;
+        let cage = Cage::new(&world(dir.path()))?;
         Ok(Stage { cage, dir, next: AtomicU32::new(0) })
     }
 
@@ -104,6 +104,23 @@ impl Stage {
         std::fs::copy(binary, &target).with_context(|| format!("copy {}", binary.display()))?;
         Ok(target.display().to_string())
     }
+}
+
+/// The peers' world, with a directory of its own for the places where hierarchies of control groups are mounted:
+/// podman makes one there for each controller that it knows, and where nothing is mounted that stays.
+fn world(dir: &Path) -> World {
+    let top = Path::new("/sys/fs/cgroup");
+    let mut world = peers::world(dir);
+    let shared = world.mounts.iter().position(|mount| matches!(mount, Mount::Bind { source, .. } if source == top));
+    let Some(at) = shared.filter(|_| !top.join("cgroup.controllers").exists()) else { return world };
+    let Mount::Bind { target, .. } = world.mounts.remove(at) else { return world };
+    let entries = std::fs::read_dir(top).into_iter().flatten().flatten();
+    let hierarchies = entries.filter(|entry| entry.path().join("cgroup.procs").exists());
+    let bind = |entry: std::fs::DirEntry| Mount::Bind { source: entry.path(), target: target.join(entry.file_name()) };
+    let own = Mount::Tmpfs { target: target.clone(), bytes: 1 << 20 };
+    let mounts: Vec<Mount> = std::iter::once(own).chain(hierarchies.map(bind)).collect();
+    world.mounts.splice(at..at, mounts);
+    world
 }
 
 impl Ended {
