@@ -64,7 +64,6 @@ pub(super) fn path(parser: &mut Parser) -> Failing<Option<PathBuf>> {
 #[derive(Debug)]
 pub(super) struct Standing {
     pub(super) container: Container,
-    pub(super) plan: Plan,
     pub(super) born: Newborn,
     /// Controlling end of its terminal.
     pub(super) terminal: Option<OwnedFd>,
@@ -104,13 +103,13 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     let mut container = Container::reserve(global, &id)?;
     let parts = Parts { bundle: &bundle, spec: &spec, bytes: &bytes };
     let made = make(global, log, options, purpose, &parts, &mut container);
-    let made = made.and_then(|(plan, born, group, master)| {
+    let made = made.and_then(|(born, group, master)| {
         let handed = hand_over(options, &container, socket.as_ref(), master.as_ref(), &born);
         match handed {
             Ok(()) => {
                 // From here on the group belongs to the container.
                 drop(group.map(Cgroup::keep));
-                Ok((plan, born, master.filter(|_| socket.is_none())))
+                Ok((born, master.filter(|_| socket.is_none())))
             }
             Err(failure) => {
                 born.abort();
@@ -120,7 +119,7 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
         }
     });
     match made {
-        Ok((plan, born, terminal)) => Ok(Standing { container, plan, born, terminal }),
+        Ok((born, terminal)) => Ok(Standing { container, born, terminal }),
         Err(failure) => {
             let _ = container.remove();
             Err(failure)
@@ -128,7 +127,7 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     }
 }
 
-type Made = (Plan, Newborn, Option<Cgroup>, Option<OwnedFd>);
+type Made = (Newborn, Option<Cgroup>, Option<OwnedFd>);
 
 /// What a container is made of.
 pub(super) struct Parts<'a> {
@@ -164,7 +163,7 @@ fn make(
     let rdt = plan.cgroup.intel_rdt.as_ref();
     let outcome = cgroup::enter_rdt(rdt, &plan.id, born.pid).and_then(|()| attend_birth(container, &plan, &born));
     match outcome {
-        Ok(master) => Ok((plan, born, group, master)),
+        Ok(master) => Ok((born, group, master)),
         Err(failure) => {
             born.abort();
             let _ = cgroup::leave_rdt(rdt, &plan.id);
