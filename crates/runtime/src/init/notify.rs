@@ -13,8 +13,7 @@ use crate::plan::SeccompAgent;
 
 /// A connection to the agent, and what it will be sent.
 pub(super) struct Agent {
-    socket: OwnedFd,
-    state: oci::ProcessState,
+    pub(super) socket: OwnedFd,
     message: Vec<u8>,
 }
 
@@ -25,30 +24,22 @@ pub(super) fn outer_pid() -> i32 {
 }
 
 impl Agent {
-    /// The process that will have the filter is another one than was expected.
-    pub(super) fn speak_for(&mut self, pid: i32) -> Failing<()> {
-        self.state.pid = pid;
-        // Made here, since the filter may forbid to ask for memory.
-        self.message = serde_json::to_vec(&self.state).map_err(|e| invalid(e.to_string()))?;
-        Ok(())
-    }
-
     /// Connects to the agent, whose socket is the host's: call before its
     /// mounts are left. `state` is the container's, `pid` the process's on the host.
     pub(super) fn connect(plan: &SeccompAgent, state: oci::State, pid: i32) -> Failing<Agent> {
-        let state = oci::ProcessState {
+        let message = oci::ProcessState {
             oci_version: state.oci_version.clone(),
             fds: vec![oci::SECCOMP_FD.to_owned()],
             pid,
             metadata: plan.metadata.clone(),
             state,
         };
-        let message = serde_json::to_vec(&state).map_err(|e| invalid(e.to_string()))?;
+        let message = serde_json::to_vec(&message).map_err(|e| invalid(e.to_string()))?;
         let socket = open(&plan.path).map_err(failed(&format!(
             "failed to connect with seccomp agent specified in the seccomp profile: {}",
             plan.path.display()
         )))?;
-        Ok(Agent { socket, state, message })
+        Ok(Agent { socket, message })
     }
 
     /// The connection.
