@@ -217,32 +217,6 @@ pub fn close_inherited_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Closes every descriptor from `first` on but these. For a copied process
-/// that is about to become another program: whatever else it holds belongs to
-/// objects of its parent's code, which will never run here again.
-///
-/// # Errors
-/// When the kernel has no close_range(2), Linux 5.9.
-pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();
-    kept.sort_unstable();
-    let mut from = first;
-    for fd in kept {
-        close_range(from, fd.checked_sub(1))?;
-        from = fd + 1;
-    }
-    close_range(from, Some(u32::MAX))
-}
-
-/// Closes `from` … `to`; nothing when the range is empty.
-fn close_range(from: u32, to: Option<u32>) -> io::Result<()> {
-    let Some(to) = to.filter(|to| *to >= from) else { return Ok(()) };
-    // SAFETY: the owners of these descriptors are never used nor dropped in
-    // this process: it ends by `exec` or `exit_now`.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Makes the signals that end a program by default end this process at once,
 /// even as the first one of a pid namespace, which the kernel would protect
 /// from them. A program it executes does not inherit that.

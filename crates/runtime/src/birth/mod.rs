@@ -92,11 +92,18 @@ fn clone_first(token: &SingleThreaded, plan: &Plan, dowry: Dowry<'_>, group: Opt
         namespaces &= !CLONE_NEWCGROUP;
     }
     let args = CloneArgs { namespaces, cgroup: entry.as_ref().and_then(Entry::birthplace), ..CloneArgs::default() };
-    let side = if stage::is_needed(plan) {
-        stage::clone(token, plan, args, theirs.as_fd(), ours.as_fd())?
-    } else {
-        process::clone3(token, args).map_err(failed("create the container's namespaces"))?
+    let bear = |args| {
+        if stage::is_needed(plan) {
+            stage::clone(token, plan, args, theirs.as_fd(), ours.as_fd())
+        } else {
+            process::clone3(token, args).map_err(failed("create the container's namespaces"))
+        }
     };
+    let side = match bear(args) {
+        // Beside version 1 the unified tree limits nothing: it is not worth a failure.
+        Err(_) if args.cgroup.is_some() && born_into.is_none() => bear(CloneArgs { cgroup: None, ..args }),
+        other => other,
+    }?;
     match side {
         Side::Parent { pid, pidfd } => Ok(Newborn { pid, pidfd, report: ours }),
         Side::Child => init::run(InitStart {
@@ -179,8 +186,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) container: Option<init::Container<'a>>,
 }
 
-/// Makes a further process in a container. Whatever this process copies later
-/// is born in the container's pid namespace too.
+/// Makes a further process in a container.
 pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>) -> Failing<Newborn> {
     let (ours, theirs) = budu_sys::socket::seqpacket_pair().map_err(failed("make a socket pair"))?;
     let mut birthplace = visit.entry.and_then(Entry::birthplace);
@@ -189,18 +195,6 @@ pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>)
         birthplace = None;
     }
     let Visit { target, namespaces, .. } = visit;
-    let mut rest = namespaces;
-    if namespaces & CLONE_NEWPID != 0 {
-        rest &= !CLONE_NEWPID;
-        if let Err(error) = process::setns(target, CLONE_NEWPID as i32) {
-            // Without root's privilege the user namespace that grants it comes with it.
-            let both = (CLONE_NEWPID | CLONE_NEWUSER) as i32;
-            if namespaces & CLONE_NEWUSER == 0 || process::setns(target, both).is_err() {
-                return Err(failed("join the pid namespace")(error));
-            }
-            rest &= !CLONE_NEWUSER;
-        }
-    }
     let args = CloneArgs { cgroup: birthplace, ..CloneArgs::default() };
     let side = match process::clone3(token, args) {
         // A group that is delegated, or busy as an inner node, may still be entered by name.
@@ -211,12 +205,21 @@ pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>)
         other => other,
     };
     match side.map_err(failed("fork"))? {
+        Side::Parent { pidfd: ahead, .. } if namespaces & CLONE_NEWPID != 0 => {
+            drop(theirs);
+            let adopted = init::adopt(ours.as_fd());
+            let _ = process::signal(ahead.as_fd(), 9);
+            let _ = process::reap(ahead.as_fd(), true);
+            let (pid, pidfd) = adopted?;
+            Ok(Newborn { pid, pidfd, report: ours })
+        }
         Side::Parent { pid, pidfd } => Ok(Newborn { pid, pidfd, report: ours }),
         Side::Child => init::run_exec(ExecStart {
+            token,
             plan,
             report: theirs,
             target,
-            namespaces: rest as i32,
+            namespaces: namespaces as i32,
             cgroup: visit.entry,
             born_inside: birthplace.is_some() && visit.entry.is_some_and(|entry| entry.clone_into().is_some()),
             stdio: visit.stdio,

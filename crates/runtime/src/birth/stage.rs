@@ -4,14 +4,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use budu_sys::process::{self, CloneArgs, Side, SingleThreaded};
 use rustix::fs::{Gid, Uid};
 use rustix::process::Pid;
 
 use super::{CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, maps};
-use crate::init::{Failing, failed};
+use crate::init::{self, Failing, failed};
 use crate::plan::Plan;
 use crate::protocol::{self, Event};
 
@@ -20,8 +20,6 @@ const ENTERED: [u64; 3] = [CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWTIME];
 
 /// Byte from the stage: its id maps may be written; and back: they are.
 const MAPS: u8 = b'm';
-/// Byte from the stage, with the pidfd of the first process.
-const BORN: u8 = b'b';
 
 /// Whether a plan cannot be born by one clone3.
 pub(super) fn is_needed(plan: &Plan) -> bool {
@@ -38,7 +36,9 @@ pub(super) fn clone(
     ours: BorrowedFd<'_>,
 ) -> Failing<Side> {
     let at_once = args.namespaces & CLONE_NEWUSER;
-    let first = CloneArgs { namespaces: at_once, ..CloneArgs::default() };
+    // Into the cgroup with the host's privileges: the copy may have none over it.
+    let first = CloneArgs { namespaces: at_once, cgroup: args.cgroup, ..CloneArgs::default() };
+    let args = CloneArgs { cgroup: None, ..args };
     match process::clone3(token, first).map_err(failed("create the user namespace"))? {
         Side::Child => match enter_and_clone(token, plan, args, theirs) {
             Ok(side) => Ok(side),
@@ -62,31 +62,8 @@ fn attend(plan: &Plan, stage: Pid, ours: BorrowedFd<'_>, new_user: bool) -> Fail
         maps::write(&plan.namespaces, stage).map_err(failed("map the user namespace's ids"))?;
         budu_sys::socket::send_with_fds(ours, &[MAPS], &[]).map_err(failed("tell of the id maps"))?;
     }
-    let mut buffer = [0u8; 16 << 10];
-    let (n, mut fds) =
-        budu_sys::socket::receive_with_fds(ours, &mut buffer).map_err(failed("make the container's first process"))?;
-    match (buffer.get(..n), fds.pop()) {
-        (Some([BORN]), Some(pidfd)) => {
-            let pid = process_id(&pidfd).map_err(failed("find the container's first process"))?;
-            Ok(Side::Parent { pid, pidfd })
-        }
-        (Some(frame), _) => match protocol::decode(frame.get(protocol::HEADER..).unwrap_or_default()) {
-            Ok(Event::Failed(failure)) => Err(failure),
-            _ => Err(failed("make the container's first process")(io::ErrorKind::UnexpectedEof.into())),
-        },
-        (None, _) => Err(failed("make the container's first process")(io::ErrorKind::InvalidData.into())),
-    }
-}
-
-/// The process id a pidfd stands for, as this process sees it.
-fn process_id(pidfd: &OwnedFd) -> io::Result<Pid> {
-    use std::os::fd::AsRawFd;
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    info.lines()
-        .find_map(|line| line.strip_prefix("Pid:"))
-        .and_then(|number| number.trim().parse().ok())
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::other("the process has ended already"))
+    let (pid, pidfd) = init::adopt(ours)?;
+    Ok(Side::Parent { pid, pidfd })
 }
 
 /// The stage's part. Returns in the first process only.
@@ -119,14 +96,8 @@ fn enter_and_clone(token: &SingleThreaded, plan: &Plan, args: CloneArgs<'_>, rep
         process::unshare(token, CLONE_NEWTIME as i32).map_err(failed("create the time namespace"))?;
         set_offsets(plan, &clocks).map_err(failed("set the time namespace's offsets"))?;
     }
-    let args = CloneArgs { namespaces, sibling: true, ..args };
-    match process::clone3(token, args).map_err(failed("create the container's namespaces"))? {
-        Side::Child => Ok(Side::Child),
-        Side::Parent { pidfd, .. } => {
-            let _ = budu_sys::socket::send_with_fds(report, &[BORN], &[pidfd.as_fd()]);
-            process::exit_now(0)
-        }
-    }
+    init::bear(token, CloneArgs { namespaces, ..args }, report)?;
+    Ok(Side::Child)
 }
 
 /// Opens the namespaces to enter, while their paths are still within reach.

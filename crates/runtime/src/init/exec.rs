@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use budu_spec::oci;
 use budu_sys::cgroup;
-use budu_sys::process;
+use budu_sys::process::{self, CloneArgs, SingleThreaded};
 use budu_sys::scheduling;
 
 use super::attributes::{Labels, raise_limits};
@@ -13,17 +13,23 @@ use super::line::Line;
 use super::notify::{self, Agent};
 use super::program::Program;
 use super::terminal::{Terminal, take_terminal, use_streams};
-use super::{CLONE_NEWUSER, Failing, Gate, become_inner_root, die_with_parent, failed, program, state};
+use super::{CLONE_NEWUSER, Failing, Gate, become_inner_root, die_with_parent, failed, program, sibling, state};
 use crate::plan::{About, ExecPlan};
+
+/// clone(2), as the bits of setns(2).
+const CLONE_NEWPID: i32 = 0x2000_0000;
 
 /// What the parent hands to the copy of itself.
 pub(crate) struct ExecStart<'a> {
+    /// Proof that it may copy itself once more.
+    pub(crate) token: &'a SingleThreaded,
     pub(crate) plan: &'a ExecPlan,
     /// Our end of the reporting socket.
     pub(crate) report: OwnedFd,
     /// The container's first process.
     pub(crate) target: BorrowedFd<'a>,
-    /// CLONE_NEW* bits of the namespaces to join.
+    /// CLONE_NEW* bits of the namespaces to join. With that of pids among them
+    /// this process only goes ahead: the one it makes is the container's.
     pub(crate) namespaces: i32,
     /// Door to the container's cgroup.
     pub(crate) cgroup: Option<&'a cgroup::Entry>,
@@ -61,16 +67,26 @@ fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
     let plan = start.plan;
     process::hide();
     shut(start)?;
-    if start.die_with_parent {
-        die_with_parent()?;
-    }
     let labels = Labels::open(&plan.process)?;
-    let agent = connect_agent(start)?;
+    let mut agent = connect_agent(start)?;
     enter(start)?;
-    let _ = rustix::process::setsid();
     if !start.keep_keyring {
         labels.make_keyring(&plan.process)?;
     }
+    // A label for the next exec is this process's own; a copy inherits it.
+    labels.apply()?;
+    drop(labels);
+    if start.namespaces & CLONE_NEWPID != 0 {
+        leave_behind(start, agent.as_ref())?;
+        let pid = sibling::bear(start.token, CloneArgs::default(), start.report.as_fd())?;
+        if let Some(agent) = &mut agent {
+            agent.speak_for(pid)?;
+        }
+    }
+    if start.die_with_parent {
+        die_with_parent()?;
+    }
+    let _ = rustix::process::setsid();
     let mut program = program::find(&plan.process)?;
     let terminal = if plan.tty { Some(Terminal::in_container(plan.size, plan.plain_lines)?) } else { None };
     use_streams(start.stdio, terminal.as_ref())?;
@@ -78,20 +94,28 @@ fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
     if plan.tty {
         take_terminal()?;
     }
-    labels.apply()?;
-    drop(labels);
     let needed = Program::needed(line, agent.as_ref(), terminal.as_ref());
     program.settle(&plan.process, start.die_with_parent, &needed)?;
     program.restrict_and_report(&plan.process, agent, terminal, line)?;
     Err(program.exec())
 }
 
-/// Closes at once what this process need not have: those in the container see
-/// it from birth, and some may look into it (CVE-2016-9962).
+/// Closes at once what this process need not have: without a pid namespace
+/// those in the container see it from birth, and some may look into it
+/// (CVE-2016-9962).
 fn shut(start: &ExecStart<'_>) -> Failing<()> {
     let mut needed = vec![start.report.as_fd(), start.target];
     needed.extend(start.stdio.into_iter().flatten());
     needed.extend(start.cgroup.filter(|_| !start.born_inside).map(cgroup::Entry::descriptors).unwrap_or_default());
+    process::close_borrowed_from(3u32.saturating_add(start.plan.process.preserve_fds), &needed)
+        .map_err(failed("close descriptors"))
+}
+
+/// Closes what was needed to get in: it is the host's.
+fn leave_behind(start: &ExecStart<'_>, agent: Option<&Agent>) -> Failing<()> {
+    let mut needed = vec![start.report.as_fd()];
+    needed.extend(start.stdio.into_iter().flatten());
+    needed.extend(agent.map(Agent::socket));
     process::close_borrowed_from(3u32.saturating_add(start.plan.process.preserve_fds), &needed)
         .map_err(failed("close descriptors"))
 }

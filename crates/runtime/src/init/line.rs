@@ -69,15 +69,6 @@ impl<'a> Line<'a> {
         .map_err(failed("report to the parent process"))
     }
 
-    /// What must stay open until the program runs.
-    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'a>> {
-        let mut all = vec![self.report];
-        if let Gate::Fifo { go, news } = self.gate {
-            all.extend([go.as_fd(), news.as_fd()]);
-        }
-        all
-    }
-
     /// Waits to be let go.
     pub(super) fn pass_gate(&mut self) {
         match self.gate {

@@ -21,6 +21,7 @@ mod notify;
 mod program;
 mod reaper;
 mod rootfs;
+mod sibling;
 mod terminal;
 mod user;
 
@@ -39,6 +40,7 @@ pub(crate) use attributes::raise_limits;
 pub(crate) use exec::{Container, ExecStart, run as run_exec};
 pub(crate) use hooks::{Stage, run_hooks, state};
 pub(crate) use rootfs::lend;
+pub(crate) use sibling::{adopt, bear};
 pub(crate) use terminal::leave_lines;
 
 use self::attributes::Labels;

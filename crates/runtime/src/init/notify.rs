@@ -13,7 +13,8 @@ use crate::plan::SeccompAgent;
 
 /// A connection to the agent, and what it will be sent.
 pub(super) struct Agent {
-    pub(super) socket: OwnedFd,
+    socket: OwnedFd,
+    state: oci::ProcessState,
     message: Vec<u8>,
 }
 
@@ -24,22 +25,30 @@ pub(super) fn outer_pid() -> i32 {
 }
 
 impl Agent {
+    /// The process that will have the filter is another one than was expected.
+    pub(super) fn speak_for(&mut self, pid: i32) -> Failing<()> {
+        self.state.pid = pid;
+        // Made here, since the filter may forbid to ask for memory.
+        self.message = serde_json::to_vec(&self.state).map_err(|e| invalid(e.to_string()))?;
+        Ok(())
+    }
+
     /// Connects to the agent, whose socket is the host's: call before its
     /// mounts are left. `state` is the container's, `pid` the process's on the host.
     pub(super) fn connect(plan: &SeccompAgent, state: oci::State, pid: i32) -> Failing<Agent> {
-        let message = oci::ProcessState {
+        let state = oci::ProcessState {
             oci_version: state.oci_version.clone(),
             fds: vec![oci::SECCOMP_FD.to_owned()],
             pid,
             metadata: plan.metadata.clone(),
             state,
         };
-        let message = serde_json::to_vec(&message).map_err(|e| invalid(e.to_string()))?;
+        let message = serde_json::to_vec(&state).map_err(|e| invalid(e.to_string()))?;
         let socket = open(&plan.path).map_err(failed(&format!(
             "failed to connect with seccomp agent specified in the seccomp profile: {}",
             plan.path.display()
         )))?;
-        Ok(Agent { socket, message })
+        Ok(Agent { socket, state, message })
     }
 
     /// The connection.

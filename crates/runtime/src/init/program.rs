@@ -254,11 +254,6 @@ impl Program {
     ) -> Failing<()> {
         process::default_signals();
         process::end_on_signals();
-        let mut keep = line.descriptors();
-        keep.extend(agent.iter().map(|agent| agent.socket.as_fd()));
-        keep.extend(terminal.iter().flat_map(|terminal| [terminal.master.as_fd(), terminal.slave.as_fd()]));
-        // Nobody who gets to this process from inside may find a way out in it.
-        process::close_all_but(3u32.saturating_add(plan.preserve_fds), &keep).map_err(failed("close descriptors"))?;
         match terminal {
             Some(terminal) => {
                 line.report_created(Some(terminal.master.as_fd()))?;

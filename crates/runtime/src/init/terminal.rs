@@ -16,7 +16,7 @@ const DEVPTS_MAGIC: rustix::fs::FsWord = 0x1cd1;
 /// A pseudo-terminal.
 pub(super) struct Terminal {
     pub(super) master: OwnedFd,
-    pub(super) slave: OwnedFd,
+    slave: OwnedFd,
 }
 
 impl Terminal {
