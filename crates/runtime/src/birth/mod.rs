@@ -208,7 +208,10 @@ pub(crate) fn joining(token: &SingleThreaded, plan: &ExecPlan, visit: Visit<'_>)
         Side::Parent { pidfd: ahead, .. } if namespaces & CLONE_NEWPID != 0 => {
             drop(theirs);
             let adopted = init::adopt(ours.as_fd());
-            let _ = process::signal(ahead.as_fd(), 9);
+            if adopted.is_err() {
+                let _ = process::signal(ahead.as_fd(), 9);
+            }
+            // It ends by itself, once its sibling knows what it waits for.
             let _ = process::reap(ahead.as_fd(), true);
             let (pid, pidfd) = adopted?;
             Ok(Newborn { pid, pidfd, report: ours })

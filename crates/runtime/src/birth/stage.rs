@@ -49,7 +49,10 @@ pub(super) fn clone(
         },
         Side::Parent { pid, pidfd } => {
             let outcome = attend(plan, pid, ours, at_once != 0);
-            let _ = process::signal(pidfd.as_fd(), 9);
+            if outcome.is_err() {
+                let _ = process::signal(pidfd.as_fd(), 9);
+            }
+            // It ends by itself, once its sibling knows what it waits for.
             let _ = process::reap(pidfd.as_fd(), true);
             outcome
         }
