@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use budu_spec::oci;
 use budu_sys::cgroup::Cgroup;
-use budu_sys::process::SingleThreaded;
+use budu_sys::process::{self, SingleThreaded};
 use lexopt::Parser;
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -96,6 +96,9 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     let (bytes, mut spec) = read_config(&bundle)?;
     let passed = pass_listeners(&mut spec);
     let options = &Options { preserve_fds: options.preserve_fds.saturating_add(passed), ..options.clone() };
+    // Whatever else the caller left open is for nobody: neither hooks nor the container.
+    process::close_on_exec_from(3u32.saturating_add(options.preserve_fds))
+        .map_err(failed("mark descriptors close-on-exec"))?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let detached = purpose != Purpose::Foreground;
     console::check(terminal, detached, options.console_socket.as_deref())?;
