@@ -89,6 +89,14 @@ impl<'a> Line<'a> {
         let _ = self.write(&protocol::encode(&Event::Failed(failure)));
     }
 
+    /// What must stay open for it.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'a>> {
+        match self.gate {
+            Gate::Report => vec![self.report],
+            Gate::Fifo { go, news } => vec![self.report, go.as_fd(), news.as_fd()],
+        }
+    }
+
     /// Leaves the line to a copy of this process.
     pub(super) fn close(&self) {
         if !self.reported {
