@@ -4,12 +4,18 @@
 //! nobody will ever release. Functions that copy therefore want a
 //! [`SingleThreaded`] token, which only a process with one thread can mint.
 
+mod descriptors;
+mod signals;
+
 use std::ffi::{CStr, CString};
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus};
+
+pub use descriptors::*;
+pub use signals::*;
 
 /// Proof that this process has exactly one thread. It cannot leave the thread
 /// that minted it.
@@ -186,187 +192,6 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
-}
-
-/// Marks every descriptor from `first` on close-on-exec, close_range(2).
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing; it only sets flags.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Duplicates `from` onto the descriptor number `to` (0, 1 or 2), dup3(2).
-///
-/// # Panics
-/// If `to` is not a standard stream: any other number may belong to somebody.
-pub fn replace_standard_stream(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
-    assert!((0..=2).contains(&to), "only standard streams may be replaced");
-    // SAFETY: numbers 0 to 2 are owned by no Rust object in our processes.
-    if unsafe { libc::dup2(from.as_raw_fd(), to) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// Closes every descriptor from `first` on that this process inherited. For
-/// the first moments of a program, before it has opened anything itself.
-///
-/// # Panics
-/// If `first` is below 3.
-pub fn close_inherited_from(first: u32) -> io::Result<()> {
-    assert!(first > 2, "standard streams are not to be closed");
-    // SAFETY: called before any descriptor of this range has an owner.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Makes the signals that end a program by default end this process at once,
-/// even as the first one of a pid namespace, which the kernel would protect
-/// from them. A program it executes does not inherit that.
-pub fn end_on_signals() {
-    extern "C" fn end(signal: libc::c_int) {
-        // SAFETY: `_exit` is async-signal-safe, signal-safety(7).
-        unsafe { libc::_exit(128 + signal) }
-    }
-    let handler = end as extern "C" fn(libc::c_int);
-    for signal in
-        [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGTERM]
-    {
-        // SAFETY: the handler calls nothing but `_exit`.
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
-    }
-}
-
-/// Closes a descriptor that a copied process holds on behalf of its parent's
-/// code, which will never run here. The owner must not be dropped afterwards:
-/// for processes that end by [`exit_now`] or [`exec`].
-pub fn close_borrowed(fd: BorrowedFd<'_>) {
-    // SAFETY: the owning object lives in a frame this process never returns to.
-    unsafe { libc::close(fd.as_raw_fd()) };
-}
-
-/// Closes every descriptor from `first` on except `keep`, as
-/// [`close_borrowed`] does: whoever owns the others must not be dropped here.
-///
-/// # Errors
-/// None expected.
-///
-/// # Panics
-/// If `first` is below 3.
-pub fn close_borrowed_from(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    assert!(first > 2, "standard streams are not to be closed");
-    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|fd| *fd >= first).collect();
-    kept.sort_unstable();
-    let close = |from: u32, to: u32| {
-        // SAFETY: the owning objects live in frames this process never returns to.
-        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    let mut from = first;
-    for fd in kept {
-        if fd > from {
-            close(from, fd - 1)?;
-        }
-        from = fd.saturating_add(1);
-    }
-    close(from, u32::MAX)
-}
-
-/// Makes a descriptor this process inherited under a known number our own.
-///
-/// # Errors
-/// `EBADF` when there is no such descriptor.
-pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD changes nothing.
-    if number <= 2 || unsafe { libc::fcntl(number, libc::F_GETFD) } == -1 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    // SAFETY: it is open, above the standard streams, and called once at start
-    // for a number that the parent process announced as ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// A set of signals, signal(7).
-#[derive(Clone, Copy)]
-pub struct SignalSet(libc::sigset_t);
-
-impl std::fmt::Debug for SignalSet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SignalSet")
-    }
-}
-
-impl SignalSet {
-    /// Every signal.
-    pub fn all() -> SignalSet {
-        // SAFETY: sigfillset initialises the whole set.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigfillset(&mut set);
-            SignalSet(set)
-        }
-    }
-
-    /// These signals; numbers the system does not know are left out.
-    pub fn of(signals: &[i32]) -> SignalSet {
-        // SAFETY: sigemptyset initialises the whole set; sigaddset checks its number.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for &signal in signals {
-                libc::sigaddset(&mut set, signal);
-            }
-            SignalSet(set)
-        }
-    }
-
-    /// Blocks these and no others for this thread.
-    pub fn block(&self) {
-        // SAFETY: the set is initialised; the old mask is not wanted.
-        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
-    }
-
-    /// Opens a signalfd(2) for these signals; they should be blocked.
-    pub fn open(&self) -> io::Result<OwnedFd> {
-        // SAFETY: the set is initialised; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &self.0, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
-        if fd == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just made, owned by nobody.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-}
-
-/// Reads one signal number from a signalfd; `None` when there is none.
-pub fn read_signal(signalfd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
-    let mut info = [0u8; 128];
-    match rustix::io::read(signalfd, &mut info) {
-        Ok(128) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
-        Ok(_) => Ok(None),
-        Err(rustix::io::Errno::AGAIN) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Unblocks all signals and gives the ones that our own processes ignore or
-/// handle (SIGPIPE, SIGCHLD) their default action, as a program expects.
-pub fn default_signals() {
-    set_action(libc::SIGPIPE, libc::SIG_DFL);
-    set_action(libc::SIGCHLD, libc::SIG_DFL);
-    SignalSet::of(&[]).block();
-}
-
-/// Lets the kernel reap this process's children by itself.
-pub fn ignore_children() {
-    set_action(libc::SIGCHLD, libc::SIG_IGN);
-}
-
-/// Gives SIGCHLD its default action, so that children wait to be reaped.
-pub fn keep_children() {
-    set_action(libc::SIGCHLD, libc::SIG_DFL);
-}
-
-fn set_action(signal: i32, action: libc::sighandler_t) {
-    // SAFETY: SIG_DFL and SIG_IGN run no code of ours in signal context.
-    unsafe { libc::signal(signal, action) };
 }
 
 /// Sends a signal to the process a pidfd refers to; real-time signals included.
