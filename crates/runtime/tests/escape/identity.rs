@@ -7,7 +7,7 @@ use rustix::fs::XattrFlags;
 use serde_json::json;
 
 use crate::Test;
-use crate::world::World;
+use crate::world::{World, copy};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("capabilities_are_neither_inherited_nor_ambient", capabilities_are_neither_inherited_nor_ambient),
@@ -31,7 +31,7 @@ fn capabilities_are_neither_inherited_nor_ambient(world: &World) -> Result<(), F
     // A program that would raise everything that can be inherited.
     std::fs::create_dir(world.inside("raising")).unwrap();
     let program = world.inside("raising/cat");
-    std::fs::copy(world.inside("bin/busybox"), &program).unwrap();
+    copy(&world.inside("bin/busybox"), &program);
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let mut attribute = [0x0200_0001u32, 0, u32::MAX, 0, 0x1ff].map(u32::to_le_bytes).concat();
     let set_capabilities = rustix::fs::setxattr(&program, "security.capability", &attribute, XattrFlags::empty());

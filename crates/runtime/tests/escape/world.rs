@@ -115,8 +115,7 @@ impl World {
             std::fs::write(canary.join(device_like), "the host's\n").unwrap();
         }
         let mut world = World { dir, id, canary: String::new() };
-        let busybox = if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" };
-        std::fs::copy(busybox, world.inside("bin/busybox")).unwrap();
+        copy(busybox(), &world.inside("bin/busybox"));
         for applet in APPLETS {
             symlink("busybox", world.inside("bin").join(applet)).unwrap();
         }
@@ -128,7 +127,7 @@ impl World {
 
     /// Puts the test binary into the image, to play a role there.
     pub(crate) fn bring_probe(&self) {
-        std::fs::copy("/proc/self/exe", self.inside("bin/probe")).unwrap();
+        copy(&std::env::current_exe().unwrap(), &self.inside("bin/probe"));
     }
 
     /// A path in the image, on the host.
@@ -229,6 +228,18 @@ impl World {
         let code = wait(child);
         Ending { code, text: String::from_utf8_lossy(&std::fs::read(output).unwrap()).into_owned() }
     }
+}
+
+/// The host's busybox.
+fn busybox() -> &'static Path {
+    Path::new(if Path::new("/bin/busybox").exists() { "/bin/busybox" } else { "/usr/bin/busybox" })
+}
+
+/// Copies a program. In a process of its own: what this one has open for
+/// writing at the moment when another test starts the runtime is open there
+/// too, and cannot be executed.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    assert!(Command::new(busybox()).args(["cp", "-p"]).args([from, to]).status().unwrap().success());
 }
 
 /// Waits for an end, and brings it about when it takes too long.
