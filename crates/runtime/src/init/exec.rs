@@ -66,6 +66,11 @@ pub(crate) fn run(start: ExecStart<'_>) -> ! {
 fn become_program(start: &ExecStart<'_>, line: &Line<'_>) -> Failing<()> {
     let plan = start.plan;
     process::hide();
+    if let Some(score) = plan.process.oom_score_adj {
+        // By itself: its program must not run, nor fork, with its parent's. Not
+        // being allowed to lower it is no reason to refuse.
+        let _ = std::fs::write("/proc/self/oom_score_adj", score.to_string());
+    }
     shut(start)?;
     let labels = Labels::open(&plan.process)?;
     let mut agent = connect_agent(start)?;

@@ -152,10 +152,6 @@ fn enter(log: &Log, container: &Container, plan: &ExecPlan, options: &Options) -
         container: Some(init::Container { id: &state.id, about: &about, pid: state.pid }),
     };
     let born = birth::joining(&token, plan, visit)?;
-    if let Some(score) = plan.process.oom_score_adj {
-        let file = format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero());
-        let _ = std::fs::write(file, score.to_string());
-    }
     log.debug(&format!("process {} joins the container", born.pid.as_raw_nonzero()));
     let mut master = None;
     let mut buffer = [0u8; 16 << 10];
