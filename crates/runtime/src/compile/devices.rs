@@ -79,16 +79,17 @@ pub(super) fn rule(n: usize, config: &oci::DeviceRule) -> Result<DeviceRule, Com
         Some(Err(_)) => Err(at(member, "too large".to_owned())),
     };
     let access = if config.access.is_empty() { "rwm" } else { config.access.as_str() };
-    // `a` for everything is not in the specification, but in use.
+    // `a` for everything is not in the specification, but in use; beside others it counts for nothing.
     let access = if access == "a" { "rwm" } else { access };
-    if let Some(letter) = access.chars().find(|letter| !"rwm".contains(*letter)) {
+    if let Some(letter) = access.chars().find(|letter| !"rwma".contains(*letter)) {
         return Err(at("access", format!("{letter:?} is none of r, w and m")));
     }
+    let access: String = access.chars().filter(|letter| *letter != 'a').collect();
     Ok(DeviceRule {
         allow: config.allow,
         kind,
         major: number(config.major, "major")?,
         minor: number(config.minor, "minor")?,
-        access: access.to_owned(),
+        access,
     })
 }

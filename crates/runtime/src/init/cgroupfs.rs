@@ -142,7 +142,12 @@ impl Hierarchy {
             controllers.split(',').any(|one| self.parameters.iter().any(|p| p == one)).then_some(path)
         });
         let group = Path::new(group.unwrap_or("/"));
-        let directory = self.mount.join(group.strip_prefix(&self.root).unwrap_or(Path::new("")));
+        // A mount that does not reach down to it must not be shown in its place.
+        let below = group.strip_prefix(&self.root).map_err(|_| {
+            let (group, mount, root) = (group.display(), self.mount.display(), self.root.display());
+            io::Error::other(format!("the group {group} is not below {root}, which is what {mount} shows"))
+        })?;
+        let directory = self.mount.join(below);
         let clone = Detached::clone_of(CWD, &directory, true)?;
         clone.set_attributes(0, 0, MS_SLAVE, true)?;
         clone.set_attributes(set & !attr::ATIME, 0, 0, false)?;
@@ -162,6 +167,8 @@ fn mounted(table: &[u8], known: &[String]) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in table.split(|&b| b == b'\n') {
         let Some(hierarchy) = parse(line, known) else { continue };
+        // What is mounted on the same place later is what one sees there.
+        found.retain(|covered| covered.mount != hierarchy.mount);
         if !found.iter().any(|other| other.parameters == hierarchy.parameters || other.name == hierarchy.name) {
             found.push(hierarchy);
         }
@@ -196,9 +203,10 @@ mod tests {
     #[test]
     fn hierarchies_of_a_mount_table() {
         let table = b"32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-            40 31 0:37 /docker/x /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+            40 31 0:37 /.. /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
             41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-            42 27 0:29 / /again rw - cgroup cgroup rw,cpu,cpuacct\n";
+            42 27 0:29 / /again rw - cgroup cgroup rw,cpu,cpuacct\n\
+            43 40 0:37 /docker/x /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
         let found = mounted(table, &controllers(OWN));
         let names: Vec<(&str, usize)> = found.iter().map(|h| (h.name.as_str(), h.parameters.len())).collect();
         assert_eq!(names, [("cpu,cpuacct", 2), ("systemd", 1)]);
