@@ -134,7 +134,7 @@ a           17          running     /a/long/way/to/go   2026-01-02T03:04:05.6Z  
 
     #[test]
     fn owners_have_names() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nnonsense\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nnonsense\nann:x:1000:1000::/:/bin/sh\n";
         assert_eq!(name_of(1000, passwd), "ann");
         assert_eq!(name_of(0, passwd), "root");
         assert_eq!(name_of(7, passwd), "#7");
