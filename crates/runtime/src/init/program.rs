@@ -2,14 +2,14 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use budu_sys::capability::{self, CapSet, Capability};
 use budu_sys::process::{self, Image};
 use budu_sys::rooted::{Missing, Root};
 use budu_sys::seccomp;
-use rustix::fs::{AtFlags, FileType, Gid, Uid, fstat, major, minor};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, fstat, major, minor};
 
 use super::line::Line;
 use super::notify::Agent;
@@ -131,15 +131,22 @@ impl Program {
     }
 
     /// Gives the standard streams to the program's user, so that it can open
-    /// /dev/stdout and its like. Streams that cannot change hands are left,
-    /// and so is /dev/null, which is the host's.
+    /// /dev/stdout and its like; those that cannot change hands are left. A
+    /// host's /dev/null gives way to the container's: it is not for others to
+    /// own, and no part of the container's mounts.
     pub(super) fn own_streams(&self) {
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-        for stream in streams {
+        let mut null = None;
+        for (number, stream) in (0..).zip(streams) {
             let Ok(stat) = fstat(stream) else { continue };
-            let character = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-            let null = character && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3);
-            if !null && stat.st_uid != self.user.uid {
+            if is_null(&stat) {
+                if null.is_none() {
+                    null = open_null();
+                }
+                if let Some(null) = &null {
+                    let _ = process::replace_standard_stream(null.as_fd(), number);
+                }
+            } else if stat.st_uid != self.user.uid {
                 let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(self.user.uid)), None);
             }
         }
@@ -285,6 +292,22 @@ impl Program {
         let error = image.exec();
         exec_failure(&image.path().to_string_lossy(), &error, None)
     }
+}
+
+fn is_null(stat: &rustix::fs::Stat) -> bool {
+    let character = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    character && (major(stat.st_rdev), minor(stat.st_rdev)) == (1, 3)
+}
+
+/// The container's own /dev/null, if it is one.
+fn open_null() -> Option<OwnedFd> {
+    // Looked at first: opening something else in its place might wait.
+    if !rustix::fs::lstat("/dev/null").is_ok_and(|stat| is_null(&stat)) {
+        return None;
+    }
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let null = rustix::fs::open("/dev/null", flags, Mode::empty()).ok()?;
+    fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)
 }
 
 /// Whether the filter is installed by privilege instead of no_new_privs.

@@ -91,7 +91,7 @@ impl File {
     /// Runs the tests once; whether it came to an end.
     fn once(&self, runtime: &Path, log: &Path) -> Result<bool> {
         let dir = Dir::new()?;
-        let link = dir.path().join(if runtime.ends_with("runc") { "runc" } else { "budu-oci" });
+        let link = dir.path().join("runc");
         std::os::unix::fs::symlink(runtime, &link)?;
         let cage = Cage::new(&world())?;
         let tests: Vec<String> = self.tests.iter().map(|test| escape(test)).collect();
