@@ -12,6 +12,7 @@
 mod binary;
 mod confine;
 mod devices;
+mod filter;
 mod identity;
 mod limits;
 mod mounts;
@@ -63,6 +64,7 @@ fn main() {
         devices::TESTS,
         limits::TESTS,
         terminal::TESTS,
+        filter::TESTS,
     ];
     let trials = lists
         .concat()

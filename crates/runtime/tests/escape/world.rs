@@ -285,6 +285,12 @@ impl Background<'_> {
         self.world.runtime(&[&["exec"], options, &[&self.world.id], args].concat())
     }
 
+    /// Its first process.
+    pub(crate) fn pid(&self) -> i32 {
+        let state: Value = serde_json::from_str(&self.world.runtime(&["state", &self.world.id]).good()).unwrap();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
+    }
+
     /// What it has written so far.
     pub(crate) fn output(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.output).unwrap()).into_owned()
