@@ -3,6 +3,7 @@
 
 mod ab;
 mod conformance;
+mod fuzz;
 mod packages;
 mod peers;
 mod stage;
@@ -26,6 +27,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   peers            install dockerd and podman from Debian forky, to compare with
   vm-test [SUITE]  kernel tests in a Debian 12 with control groups v2, in QEMU; see `cargo xtask vm-test --help`
   ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
+  fuzz [TARGET]    broken documents against the runtime, for longer than the tests; see `cargo xtask fuzz --help`
   conformance SUITE  other people's tests of an OCI runtime; see `cargo xtask conformance --help`
 
 Things that are slow to make are kept in $BUDU_CACHE, else ~/.cache/budu.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "vm-test" => vm::command(rest),
         "ab" => ab::command(rest),
         "conformance" => conformance::command(rest),
+        "fuzz" => fuzz::command(rest),
         _ => {
             print!("{USAGE}");
             return ExitCode::from(u8::from(command != "help" && command != "--help"));
