@@ -171,11 +171,16 @@ pub(crate) fn run(start: InitStart<'_>) -> ! {
 
 fn become_program(start: &InitStart<'_>, line: &mut Line<'_>) -> Failing<()> {
     let plan = start.plan;
-    process::hide();
+    if plan.namespaces.new & CLONE_NEWUSER == 0 {
+        process::hide();
+    }
     if start.die_with_parent {
         die_with_parent()?;
     }
     let lent = if plan.needs_parent() { line.take_help()? } else { Vec::new() };
+    // Not earlier in a new user namespace: the files of its maps would then be
+    // root's, and a parent who is not root could not write them.
+    process::hide();
     let (labels, agent) = enter_namespaces(start)?;
     let (root, terminal) = build_root(plan, start.hierarchies, lent, line)?;
     root.write_sysctls(&plan.sysctls)?;
