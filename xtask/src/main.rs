@@ -4,6 +4,7 @@
 mod ab;
 mod conformance;
 mod fuzz;
+mod nightly;
 mod packages;
 mod peers;
 mod stage;
@@ -29,6 +30,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
   fuzz [TARGET]    broken documents against the runtime, for longer than the tests; see `cargo xtask fuzz --help`
   conformance SUITE  other people's tests of an OCI runtime; see `cargo xtask conformance --help`
+  nightly          all of these suites one after the other: test, vm-test, conformance, fuzz
 
 Things that are slow to make are kept in $BUDU_CACHE, else ~/.cache/budu.
 ";
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         "ab" => ab::command(rest),
         "conformance" => conformance::command(rest),
         "fuzz" => fuzz::command(rest),
+        "nightly" => nightly::command(),
         _ => {
             print!("{USAGE}");
             return ExitCode::from(u8::from(command != "help" && command != "--help"));
