@@ -124,6 +124,10 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     match made {
         Ok((born, terminal)) => Ok(Standing { container, born, terminal }),
         Err(failure) => {
+            if container.state.pid != 0 {
+                // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
+                let _ = hooks::poststop(&container, log);
+            }
             let _ = container.remove();
             Err(failure)
         }

@@ -75,6 +75,9 @@ fn failing_hooks_end_the_container(world: &World) -> Result<(), Failed> {
         world.runtime(&["state", world.id()]).refused();
         assert!(point == "poststart" || !world.inside("tmp/ran").exists(), "{point}: the program ran");
         let _ = std::fs::remove_file(world.inside("tmp/ran"));
+        let notes = std::fs::read_to_string(world.dir.join("notes")).unwrap_or_default();
+        assert!(notes.contains("\"status\":\"stopped\""), "{point}: no poststop hook ran: {notes}");
+        std::fs::remove_file(world.dir.join("notes"))?;
     }
     for wrong in [
         json!({"path": "bin/true"}),
