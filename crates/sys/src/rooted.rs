@@ -16,6 +16,10 @@ use rustix::io::Errno;
 /// How many symbolic links one path may go through, as in the kernel.
 const MAX_LINKS: usize = 40;
 
+/// How often the kernel may be asked again. Its answer depends on what all processes of the machine rename, and
+/// somebody hostile may rename all the time.
+const MAX_TRIES: usize = 16;
+
 /// What a missing last component is made as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
@@ -43,25 +47,27 @@ impl Root {
         Ok(Root(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// Opens `path` inside the root.
+    /// Opens `path` inside the root with O_PATH; `flags` may also have O_DIRECTORY and O_NOFOLLOW.
     pub fn open(&self, path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
         let path = path.as_ref();
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        loop {
-            match openat2(&self.0, relative(path), flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        for _ in 0..MAX_TRIES {
+            match openat2(&self.0, relative(path), flags, Mode::empty(), resolve) {
                 Ok(fd) => return Ok(fd),
                 // The kernel could not prove that a concurrent rename stayed inside; it asks for another try.
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+        self.walk(path, Missing::Refuse, flags)
     }
 
     /// Opens `path` with O_PATH, making it and its parents when they are missing.
     pub fn reach(&self, path: impl AsRef<Path>, missing: Missing) -> io::Result<OwnedFd> {
         match self.open(path.as_ref(), OFlags::PATH) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && missing != Missing::Refuse => {
-                self.walk(path.as_ref(), missing)
+                self.walk(path.as_ref(), missing, OFlags::PATH)
             }
             other => other,
         }
@@ -85,7 +91,8 @@ impl Root {
 
     /// Resolves component by component, holding every directory on the way so
     /// that `..` and links made meanwhile cannot lead outside.
-    fn walk(&self, path: &Path, missing: Missing) -> io::Result<OwnedFd> {
+    fn walk(&self, path: &Path, missing: Missing, flags: OFlags) -> io::Result<OwnedFd> {
+        let parents = if missing == Missing::Refuse { missing } else { Missing::MakeDirectory };
         let mut todo: Vec<OsString> = components(path.as_os_str()).rev().collect();
         let mut held: Vec<OwnedFd> = Vec::new();
         let mut links = 0;
@@ -96,8 +103,12 @@ impl Root {
             }
             let here = held.last().map_or(self.0.as_fd(), |fd| fd.as_fd());
             let last = todo.is_empty();
-            let fd = enter(here, &name, if last { missing } else { Missing::MakeDirectory })?;
-            if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::Symlink {
+            let fd = enter(here, &name, if last { missing } else { parents })?;
+            let kind = FileType::from_raw_mode(fstat(&fd)?.st_mode);
+            if kind != FileType::Symlink || (last && flags.contains(OFlags::NOFOLLOW)) {
+                if (!last || flags.contains(OFlags::DIRECTORY)) && kind != FileType::Directory {
+                    return Err(Errno::NOTDIR.into());
+                }
                 held.push(fd);
                 continue;
             }
@@ -219,6 +230,63 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path().join("outside")).unwrap().count(), 0);
         assert!(inside("outside/new").is_dir());
         assert!(inside("x").is_dir());
+    }
+
+    #[test]
+    fn the_walk_finds_what_the_kernel_finds() {
+        let (dir, root) = playground();
+        let inside = |name: &str| dir.path().join("root").join(name);
+        std::fs::create_dir_all(inside("a/b")).unwrap();
+        std::fs::write(inside("a/file"), "").unwrap();
+        for (name, target) in [("a/up", "../../../a/b"), ("out", "../outside"), ("dead", "none"), ("loop", "loop")] {
+            symlink(target, inside(name)).unwrap();
+        }
+        let identity = |found: io::Result<OwnedFd>| match found {
+            Ok(fd) => fstat(&fd).map(|stat| (stat.st_dev, stat.st_ino)).map_err(|errno| errno.raw_os_error()),
+            Err(e) => Err(e.raw_os_error().unwrap_or_default()),
+        };
+        for path in [
+            "/",
+            "a",
+            "/a/file",
+            "a/up",
+            "a/up/../file",
+            "out",
+            "dead",
+            "loop",
+            "a/none",
+            "a/file/x",
+            "a/file/..",
+            "../..",
+        ] {
+            for more in [OFlags::empty(), OFlags::NOFOLLOW, OFlags::DIRECTORY, OFlags::DIRECTORY | OFlags::NOFOLLOW] {
+                let flags = OFlags::PATH | more;
+                let walked = root.walk(Path::new(path), Missing::Refuse, flags);
+                assert_eq!(identity(walked), identity(root.open(path, flags)), "{path} {flags:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn renaming_all_the_time_stops_nobody() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (dir, root) = playground();
+        let inside = |name: &str| dir.path().join("root").join(name);
+        std::fs::create_dir(inside("deep")).unwrap();
+        symlink("../../../../../../etc", inside("deep/link")).unwrap();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut from, mut to) = (dir.path().join("outside"), dir.path().join("elsewhere"));
+                while !over.load(Ordering::Relaxed) {
+                    std::fs::rename(&from, &to).unwrap();
+                    std::mem::swap(&mut from, &mut to);
+                }
+            });
+            let found = (0..2000).all(|_| root.open("deep/link/../etc", OFlags::PATH).is_ok());
+            over.store(true, Ordering::Relaxed);
+            assert!(found);
+        });
     }
 
     #[test]
