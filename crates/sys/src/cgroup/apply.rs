@@ -251,15 +251,21 @@ impl Cgroup {
         let mut plan = super::plan_update(layout, &self.path, resources)?;
         (plan.lenient, plan.optional) = (lenient, lenient);
         if self.version == Version::V2 {
-            for hierarchy in &layout.hierarchies {
-                let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
-                    .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
-                super::enable::enable(root.as_fd(), hierarchy, &plan)?;
-            }
+            Cgroup::switch_on(&plan)?;
         } else {
             self.enter_more(&plan)?;
         }
         self.write(&plan)
+    }
+
+    /// v2: the plan's controllers, in every group above.
+    fn switch_on(plan: &Plan) -> Result<(), Error> {
+        for hierarchy in &plan.hierarchies {
+            let root = fs::open(&hierarchy.mount, DIRECTORY, Mode::empty())
+                .map_err(|errno| Error::io("open", &hierarchy.mount, errno))?;
+            super::enable::enable(root.as_fd(), hierarchy, plan)?;
+        }
+        Ok(())
     }
 
     /// v1: hierarchies that the plan writes to and the group is not in.
@@ -282,7 +288,8 @@ impl Cgroup {
     }
 
     /// All writes of a plan. One that fails is repeated once after the others, because some limits depend on each
-    /// other and which of two must come first depends on the values before.
+    /// other and which of two must come first depends on the values before, and because on v2 systemd switches off
+    /// in its slices, at any time, what none of its own units needs.
     fn write(&self, plan: &Plan) -> Result<(), Error> {
         if let Some(wish) = &plan.check_memory {
             self.check_memory(wish)?;
@@ -299,6 +306,10 @@ impl Cgroup {
             if self.write_one(directory, write, plan.lenient).is_err() {
                 late.push((directory, write));
             }
+        }
+        if plan.version == Version::V2 && !late.is_empty() {
+            // What is still missing then shows below.
+            let _ = Cgroup::switch_on(plan);
         }
         for (directory, write) in late {
             self.write_one(directory, write, plan.lenient)?;
