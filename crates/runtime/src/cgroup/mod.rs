@@ -142,7 +142,13 @@ pub(crate) fn update(layout: &Layout, plan: &CgroupPlan, place: &str, resources:
     let place: Place = place.parse()?;
     let based = place.layout(layout)?;
     let mut group = Cgroup::open(&based, &place.path)?;
-    let resources = systemd::update(layout, &place, resources)?;
+    let mut resources = translate(resources)?;
+    if let Some(unit) = &place.unit {
+        // systemd does not look at what is in use.
+        group.check_memory(&resources.memory)?;
+        resources.memory.check = false;
+        systemd::update(layout, unit, &mut resources)?;
+    }
     Ok(group.update(&based, &resources, plan.optional || place.unit.as_ref().is_some_and(|unit| unit.user))?)
 }
 
@@ -167,15 +173,17 @@ pub(crate) fn exec_entry(layout: &Layout, place: &str, below: &[String], init: i
         return Ok(open(layout, path)?.entry()?);
     }
     let explicit = !below.is_empty();
+    // The process to be is not there yet; this one stands for it.
+    let own = std::process::id();
     if explicit && !group.takes_processes() && below.iter().all(|(_, path)| path.trim_matches('/').is_empty()) {
         let full = group.places().next().map(|(_, path)| path.join("cgroup.procs").display().to_string());
         let full = full.unwrap_or_default();
-        return Err(failure(format!("error adding pid to cgroups: write {full}: device or resource busy")));
+        return Err(failure(format!("error adding pid {own} to cgroups: write {full}: device or resource busy")));
     }
     group.entry_below(&below).map_err(|error| match error {
         cgroup::Error::Io { path, .. } if explicit => {
             let reason = "no such file or directory";
-            failure(format!("error adding pid to cgroups: open {}: {reason}", path.display()))
+            failure(format!("error adding pid {own} to cgroups: open {}: {reason}", path.display()))
         }
         cgroup::Error::NoController { controller, .. } => {
             invalid(format!("unknown controller {controller} in SubCgroupPaths"))

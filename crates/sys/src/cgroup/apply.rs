@@ -325,8 +325,15 @@ impl Cgroup {
         Ok(())
     }
 
-    /// A limit that what is in use already reaches would end in somebody's death.
-    fn check_memory(&self, wish: &Memory) -> Result<(), Error> {
+    /// Refuses, where `wish` asks for the check, a limit that what is in use already reaches: it would end in
+    /// somebody's death. On v1 the kernel itself refuses.
+    ///
+    /// # Errors
+    /// [`Error::InUse`].
+    pub fn check_memory(&self, wish: &Memory) -> Result<(), Error> {
+        if !wish.check || self.version == Version::V1 {
+            return Ok(());
+        }
         let Some(used) =
             self.directory(Controllers::MEMORY).and_then(|group| super::control::number(group, "memory.current"))
         else {

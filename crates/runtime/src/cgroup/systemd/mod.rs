@@ -14,7 +14,7 @@ use rustix::process::Pid;
 use super::place::Place;
 use super::translate::translate;
 use crate::init::{Failing, invalid};
-use crate::plan::{CgroupPlan, Resources};
+use crate::plan::CgroupPlan;
 use crate::protocol::{Failure, FailureClass};
 
 mod devices;
@@ -209,15 +209,12 @@ pub(super) fn make(layout: &Layout, plan: &CgroupPlan, id: &str, pid: Pid) -> Fa
     Ok(group)
 }
 
-/// Tells systemd of new limits; returns what is to be written to files then.
-pub(super) fn update(layout: &Layout, place: &Place, wish: &Resources) -> Failing<cgroup::Resources> {
-    let mut resources = translate(wish)?;
-    if let Some(unit) = &place.unit {
-        let mut manager = Manager::connect(unit.user)?;
-        let properties = properties::resources(layout.version, manager.version, &mut resources)?;
-        manager.set(&unit.name, properties)?;
-    }
-    Ok(resources)
+/// Tells systemd of new limits. May round the processor quota, for what is to
+/// be written to files then.
+pub(super) fn update(layout: &Layout, unit: &Unit, resources: &mut cgroup::Resources) -> Failing<()> {
+    let mut manager = Manager::connect(unit.user)?;
+    let properties = properties::resources(layout.version, manager.version, resources)?;
+    manager.set(&unit.name, properties)
 }
 
 /// Ends a unit whose processes have been killed.
