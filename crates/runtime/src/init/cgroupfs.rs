@@ -73,7 +73,12 @@ fn fstatfs_type(path: &str) -> Option<i64> {
 }
 
 fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
-    match Detached::new("cgroup2", &[("source", Some(b"cgroup"))], view.set) {
+    // In the first cgroup namespace a mount sets the options of all of them: nsdelegate must not be lost by that.
+    let table = if view.own_namespace { Vec::new() } else { std::fs::read("/proc/self/mountinfo")? };
+    let options = v2_options(&table);
+    let mut parameters: Vec<(&str, Option<&[u8]>)> = vec![("source", Some(b"cgroup"))];
+    parameters.extend(options.iter().map(|option| (option.as_str(), None)));
+    match Detached::new("cgroup2", &parameters, view.set) {
         Ok(new) => return new.attach(target.as_fd()),
         Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy) => {}
         Err(e) => return Err(e),
@@ -91,6 +96,16 @@ fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
         }
         other => other,
     }
+}
+
+/// Options of version 2 as the host mounts it.
+fn v2_options(table: &[u8]) -> Vec<String> {
+    let options = table.split(|&b| b == b'\n').find_map(|line| {
+        let mut fields = line.split(|&b| b == b' ').skip_while(|field| *field != b"-").skip(1);
+        (fields.next()? == b"cgroup2").then(|| fields.nth(1)).flatten()
+    });
+    let options = String::from_utf8_lossy(options.unwrap_or_default()).into_owned();
+    options.split(',').filter(|option| !matches!(*option, "" | "rw" | "ro")).map(str::to_owned).collect()
 }
 
 fn mount_v1(target: &OwnedFd, view: &View<'_>, hierarchies: &[Hierarchy]) -> io::Result<OwnedFd> {
@@ -199,6 +214,14 @@ mod tests {
     use super::*;
 
     const OWN: &str = "9:name=systemd:/user\n8:cpu,cpuacct:/a/b\n4:memory:/\n0::/x\n";
+
+    #[test]
+    fn options_of_version_2() {
+        let table = b"22 1 0:5 / / rw - ext4 /dev/x rw\n\
+            41 31 0:38 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n";
+        assert_eq!(v2_options(table), ["nsdelegate", "memory_recursiveprot"]);
+        assert!(v2_options(b"").is_empty());
+    }
 
     #[test]
     fn hierarchies_of_a_mount_table() {

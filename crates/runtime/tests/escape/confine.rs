@@ -143,7 +143,10 @@ fn cgroup_file_systems_are_read_only(world: &World) -> Result<(), Failed> {
         for bad in ["WROTE", "MADE", "REMOUNTED"] {
             assert!(!text.contains(bad), "own namespace {own}: {text}");
         }
-        // No other group is in sight.
+        // No other group is in sight; but on version 2, as with other runtimes, without a namespace every one is.
+        if !own && std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            continue;
+        }
         let mut config = world.script("find /sys/fs/cgroup -maxdepth 3");
         if !own {
             config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "cgroup");
