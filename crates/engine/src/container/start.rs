@@ -270,7 +270,7 @@ fn explain(failure: Failure, path: &str, verb: &str) -> Error {
 /// Names the program, as runc does, if the shim did not.
 pub(super) fn cause(failure: &Failure, path: &str) -> String {
     let command = matches!(failure.class, FailureClass::CommandNotFound | FailureClass::CommandNotExecutable);
-    if command && !failure.message.starts_with("exec") {
+    if command && !(failure.message.starts_with("exec: ") || failure.message.starts_with("exec ")) {
         format!("exec: \"{path}\": {}", failure.message)
     } else {
         failure.message.clone()
