@@ -176,6 +176,9 @@ fn apply(container: &Container, log: &Log, wish: &Resources) -> Failing<()> {
     let write =
         |resources: &Resources| cgroup::update(&layout, &state.cgroup, &state.group, &compile::resources(resources)?);
     let writing = to_write(&all, wish);
+    if state.cgroup.systemd && cgroup::is_v2(&layout) && is_idle_with_weight(&writing) {
+        log.warning("unable to apply both CPUWeight and CpuIdle to systemd, ignoring CPUWeight");
+    }
     if let Err(failure) = write(&writing) {
         // Some of it may have been done.
         if let Err(again) = write(&to_undo(&old, &writing)) {
@@ -184,6 +187,13 @@ fn apply(container: &Container, log: &Log, wish: &Resources) -> Failing<()> {
         return Err(failure);
     }
     keep(container, &["linux", "resources"], serde_json::to_value(&all).expect("plain data always encodes"))
+}
+
+/// Both of two limits that exclude each other, by number or by file.
+fn is_idle_with_weight(wish: &Resources) -> bool {
+    let by_number = wish.cpu.as_ref().is_some_and(|cpu| cpu.idle == Some(1) && cpu.shares.unwrap_or(0) != 0);
+    let idle = wish.unified.get("cpu.idle").is_some_and(|idle| idle.trim() == "1");
+    by_number || (idle && wish.unified.contains_key("cpu.weight"))
 }
 
 /// Puts a member into the kept configuration; all others stay as they are.

@@ -90,6 +90,10 @@ pub(super) fn resources(version: Version, systemd: u32, resources: &mut Resource
     if let Some(list) = &resources.cpu.mems {
         out.cpuset("AllowedMemoryNodes", list)?;
     }
+    if systemd >= KNOWS_IDLE && resources.unified.get("cpu.idle").is_some_and(|idle| idle.trim() == "1") {
+        // An idle group has no weight; the kernel refuses to set one.
+        resources.unified.remove("cpu.weight");
+    }
     for (file, value) in &resources.unified {
         unified(&mut out, file, value.trim(), resources.unified.get("cpu.idle").map(String::as_str))?;
     }
