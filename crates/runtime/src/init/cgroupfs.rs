@@ -28,6 +28,8 @@ pub(super) struct View<'a> {
     pub(super) hierarchies: &'a [String],
     /// It is in a cgroup namespace of its own.
     pub(super) own_namespace: bool,
+    /// And that namespace is new, not one that was joined: the host's may be joined, too.
+    pub(super) new_namespace: bool,
     /// Every hierarchy of the host, not just those above.
     pub(super) whole: bool,
     /// It may be in no cgroup of its own, without privilege.
@@ -74,7 +76,7 @@ fn fstatfs_type(path: &str) -> Option<i64> {
 
 fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
     // In the first cgroup namespace a mount sets the options of all of them: nsdelegate must not be lost by that.
-    let table = if view.own_namespace { Vec::new() } else { std::fs::read("/proc/self/mountinfo")? };
+    let table = if view.new_namespace { Vec::new() } else { std::fs::read("/proc/self/mountinfo")? };
     let options = v2_options(&table);
     let mut parameters: Vec<(&str, Option<&[u8]>)> = vec![("source", Some(b"cgroup"))];
     parameters.extend(options.iter().map(|option| (option.as_str(), None)));

@@ -171,6 +171,7 @@ impl NewRoot {
             set,
             hierarchies,
             own_namespace: own,
+            new_namespace: plan.namespaces.new & super::CLONE_NEWCGROUP != 0,
             whole: in_place(plan).is_some(),
             optional: plan.cgroup.optional,
         };
