@@ -118,6 +118,8 @@ fn attach_without_terminal(client: Client) {
     let (docker, name) = (shared::client(client), name("attach"));
     let script = "echo early; read line; echo got $line; echo err >&2; exit 8";
     docker.ok(["run", "-d", "-i", "--name", &name, BUSYBOX, "sh", "-c", script]);
+    let early = || docker.ok(["logs", &name]).contains("early").then_some(());
+    wait::until("the first words", Duration::from_secs(10), early).expect("said");
     let mut command = docker.command(["attach", &name]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("starts");
