@@ -7,7 +7,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use budu_sys::process::{self, CloneArgs, Side, SingleThreaded};
-use rustix::fs::{Gid, Uid};
 use rustix::process::Pid;
 
 use super::{CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, maps};
@@ -85,12 +84,12 @@ fn enter_and_clone(token: &SingleThreaded, plan: &Plan, args: CloneArgs<'_>, rep
             Ok((1, _)) if byte[0] == MAPS => {}
             _ => process::exit_now(1),
         }
-        become_root()?;
+        init::become_inner_root()?;
     }
     for (bit, path, file) in &joined {
         process::setns(file.as_fd(), *bit as i32).map_err(failed(&format!("join namespace {path}")))?;
         if *bit == CLONE_NEWUSER {
-            become_root()?;
+            init::become_inner_root()?;
         }
     }
     process::hide();
@@ -114,13 +113,6 @@ fn open_joined(plan: &Plan) -> Failing<Vec<(u64, String, File)>> {
         }
     }
     Ok(joined)
-}
-
-/// Takes id 0 of the user namespace this process is in now.
-fn become_root() -> Failing<()> {
-    let what = failed("become root of the user namespace");
-    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(|e| what(e.into()))?;
-    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(|e| what(e.into()))
 }
 
 /// Sets the clocks of the time namespace that children will be born into,

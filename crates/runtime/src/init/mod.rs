@@ -290,7 +290,7 @@ fn die_with_parent() -> Failing<()> {
 }
 
 /// Takes user and group 0 of the user namespace this process is in.
-fn become_inner_root() -> Failing<()> {
+pub(crate) fn become_inner_root() -> Failing<()> {
     use rustix::fs::{Gid, Uid};
     let what = failed("become root of the user namespace");
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(|e| what(e.into()))?;

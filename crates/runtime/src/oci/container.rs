@@ -65,6 +65,9 @@ pub(crate) struct State {
     /// Its configuration names no program: it can only be deleted.
     #[serde(default)]
     pub(crate) programless: bool,
+    /// Its processes keep their caller's session keyring.
+    #[serde(default)]
+    pub(crate) keep_keyring: bool,
     /// Hooks wait for its start.
     pub(crate) poststart: bool,
     /// Hooks wait for its end.

@@ -193,6 +193,7 @@ pub(super) fn state(global: &Global, parts: &Parts<'_>, plan: &Plan, group: Stri
         group,
         cgroup: CgroupPlan { resources: Resources::default(), ..plan.cgroup.clone() },
         rootless: global.rootless,
+        keep_keyring: plan.keep_keyring,
         programless: parts.spec.process.is_none(),
         poststart: !plan.hooks.poststart.is_empty(),
         poststop: !plan.hooks.poststop.is_empty(),

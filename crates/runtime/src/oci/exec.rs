@@ -125,7 +125,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
         return Ok(0);
     }
     let terminal = master.filter(|_| socket.is_none()).map(Foreground::new).transpose()?;
-    signals::attend(born.pidfd.as_fd(), &held, terminal)
+    signals::attend(born.pid.as_raw_nonzero().get(), born.pidfd.as_fd(), &held, terminal)
 }
 
 /// Makes the process and waits until its program runs.
@@ -148,7 +148,7 @@ fn enter(log: &Log, container: &Container, plan: &ExecPlan, options: &Options) -
         entry: entry.as_ref(),
         stdio: None,
         die_with_parent: false,
-        keep_keyring: false,
+        keep_keyring: state.keep_keyring,
         container: Some(init::Container { id: &state.id, about: &about, pid: state.pid }),
     };
     let born = birth::joining(&token, plan, visit)?;

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 
 use super::arguments::{Global, Word, flag, next, positional, required, undefined};
 use super::container::{Container, Status};
+use crate::birth::CLONE_NEWPID;
 use crate::init::{Failing, failed, invalid};
 use crate::protocol::{Failure, FailureClass};
 
@@ -88,6 +89,5 @@ fn signal_all(group: &Cgroup, signal: i32) -> Failing<()> {
 
 /// Whether the container's processes end with its first one.
 pub(super) fn has_own_pids(container: &Container) -> bool {
-    const CLONE_NEWPID: u64 = 0x2000_0000;
     container.state.namespaces & CLONE_NEWPID != 0
 }

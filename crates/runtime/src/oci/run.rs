@@ -49,7 +49,7 @@ fn foreground(global: &Global, log: &Log, options: &Options, keep: bool, no_subr
     let outcome = standing.terminal.map(Foreground::new).transpose().and_then(|terminal| {
         start::let_go(&standing.born)?;
         start::poststart(&standing.container)?;
-        signals::attend(standing.born.pidfd.as_fd(), &held, terminal)
+        signals::attend(standing.container.state.pid, standing.born.pidfd.as_fd(), &held, terminal)
     });
     if outcome.is_err() {
         standing.born.abort();

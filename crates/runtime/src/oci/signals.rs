@@ -3,7 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use budu_sys::process::{self, SignalSet};
+use budu_sys::process::{self, Ended, SignalSet};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::console::Foreground;
@@ -26,9 +26,9 @@ impl Held {
     }
 }
 
-/// Waits for a process, passing on signals and, if there is one, the
+/// Waits for a child, passing on signals and, if there is one, the
 /// terminal's bytes. Returns the exit status as a shell would.
-pub(super) fn attend(pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Foreground>) -> Failing<i32> {
+pub(super) fn attend(pid: i32, pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Foreground>) -> Failing<i32> {
     loop {
         let mut fds = vec![
             PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
@@ -41,15 +41,13 @@ pub(super) fn attend(pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Fo
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(failed("wait for the container")(e.into())),
         }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
         if let Some(terminal) = &mut terminal {
             terminal.copy();
         }
         while let Ok(Some(signal)) = process::read_signal(held.0.as_fd()) {
             match signal {
-                SIGCHLD => reap_strangers(pidfd),
-                SIGURG => {}
+                SIGCHLD | SIGURG => {}
                 SIGWINCH => {
                     if let Some(terminal) = &terminal {
                         terminal.resize();
@@ -58,9 +56,7 @@ pub(super) fn attend(pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Fo
                 other => drop(process::signal(pidfd, other)),
             }
         }
-        if ready[0]
-            && let Some(ended) = process::reap(pidfd, false).map_err(failed("wait for the container"))?
-        {
+        if let Some(ended) = reap_all(pid) {
             if let Some(terminal) = &mut terminal {
                 terminal.drain();
             }
@@ -69,10 +65,14 @@ pub(super) fn attend(pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Fo
     }
 }
 
-/// As a subreaper we are also given children that are none of ours; the one
-/// we wait for is left to its own wait.
-fn reap_strangers(pidfd: BorrowedFd<'_>) {
-    let _ = pidfd;
-    // A process that waits for one child by pidfd and exits soon after need not
-    // reap others: they go to the next reaper with it.
+/// Reaps whatever has ended: as a subreaper this process is also given
+/// children that are none of its own. How `main` ended, if it is among them.
+fn reap_all(main: i32) -> Option<Ended> {
+    let mut found = None;
+    while let Ok(Some((pid, ended))) = process::reap_any() {
+        if pid.as_raw_nonzero().get() == main {
+            found = Some(ended);
+        }
+    }
+    found
 }

@@ -110,6 +110,9 @@ fn streams(tty: bool, open_stdin: bool) -> Failing<(NearEnds, Option<FarEnds>)> 
 
 /// Makes an exec'd process in the container of `target`.
 pub(super) fn exec(shim: &Shim, key: u64, plan: &ExecPlan) -> Failing<Process> {
+    let mut plan = plan.clone();
+    // A shim's own score is for shims; the process takes its own before its program runs.
+    plan.process.oom_score_adj.get_or_insert(0);
     let (near, far) = streams(plan.tty, plan.stdin)?;
     let target = shim.processes[0].pidfd.as_fd();
     let stdio = far.as_ref().map(FarEnds::borrow);
@@ -123,9 +126,7 @@ pub(super) fn exec(shim: &Shim, key: u64, plan: &ExecPlan) -> Failing<Process> {
         keep_keyring: false,
         container: None,
     };
-    let born = birth::joining(&shim.token, plan, visit)?;
+    let born = birth::joining(&shim.token, &plan, visit)?;
     drop(far);
-    let score = plan.process.oom_score_adj.unwrap_or(0);
-    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", born.pid.as_raw_nonzero()), score.to_string());
     grown(key, born, near, plan.tty)
 }
