@@ -167,6 +167,7 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         log_driver: config.log_driver.clone(),
         init: config.init,
         shm_size: config.shm_size,
+        plugins: budu_engine::PluginPlaces::default(),
     };
     Engine::open(options, Parts { images, networks, launcher })
         .map_err(|e| Fatal(format!("cannot open the engine: {e}")))

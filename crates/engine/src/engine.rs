@@ -12,7 +12,7 @@ use budu_spec::Id;
 use crate::container::Container;
 use crate::container::exec::Execs;
 use crate::container::record::Status;
-use crate::{Error, Events};
+use crate::{Error, Events, PluginPlaces, Plugins};
 
 /// What the daemon decides about the engine.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct Options {
     pub init: bool,
     /// Size of /dev/shm when the request does not say, bytes.
     pub shm_size: i64,
+    /// Where plugins are looked for.
+    pub plugins: PluginPlaces,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             log_driver: "json-file".to_owned(),
             init: false,
             shm_size: 64 << 20,
+            plugins: PluginPlaces::default(),
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) parts: Parts,
     pub(crate) events: Events,
     pub(crate) execs: Execs,
+    pub(crate) plugins: Plugins,
     table: Mutex<Table>,
 }
 
@@ -103,8 +107,15 @@ impl Engine {
         for dir in [data.join("containers"), data.join("trash"), exec.join("containers")] {
             private_dir(&dir)?;
         }
-        let shared =
-            Shared { options, parts, events: Events::default(), execs: Execs::default(), table: Mutex::default() };
+        let plugins = Plugins::new(options.plugins.clone());
+        let shared = Shared {
+            options,
+            parts,
+            events: Events::default(),
+            execs: Execs::default(),
+            plugins,
+            table: Mutex::default(),
+        };
         Ok(Engine(Arc::new(shared)))
     }
 
@@ -121,6 +132,11 @@ impl Engine {
     /// The image store.
     pub fn images(&self) -> &Store {
         &self.0.parts.images
+    }
+
+    /// The plugins of this machine.
+    pub fn plugins(&self) -> &Plugins {
+        &self.0.plugins
     }
 
     /// The networks.

@@ -100,6 +100,13 @@ pub enum Error {
         #[from]
         source: budu_network::Error,
     },
+    /// A plugin refused, or could not be used.
+    #[error(transparent)]
+    Plugin {
+        /// Why.
+        #[from]
+        source: crate::PluginError,
+    },
     /// The plan could not be made.
     #[error(transparent)]
     Compile {
@@ -163,6 +170,7 @@ impl Classified for Error {
             Error::Runtime { .. } | Error::Io { .. } => ErrorClass::Internal,
             Error::Image { source } => source.class(),
             Error::Network { source } => source.class(),
+            Error::Plugin { source } => source.class(),
             Error::Compile { source } => source.class(),
             Error::Filter { source } => source.class(),
         }

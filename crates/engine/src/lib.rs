@@ -8,6 +8,7 @@
 //!
 //! - `container/<verb>.rs`: what can be done with a container, one verb a file.
 //! - `container/record.rs`: what is remembered about it, and how it survives.
+//! - [`Plugins`]: programs outside that speak Docker's plugin protocol.
 //! - [`Events`]: the one channel all happenings go through.
 //!
 //! ```no_run
@@ -30,6 +31,7 @@ mod engine;
 mod error;
 mod events;
 mod host;
+mod plugin;
 
 pub use container::attach::{AttachOptions, AttachSession, End};
 pub use container::exec::{ExecSession, ExecStarted};
@@ -42,3 +44,4 @@ pub use engine::{Engine, Options, Parts, Tally};
 pub use error::Error;
 pub use events::{EventStream, Events};
 pub use host::{Host, inherited_descriptor};
+pub use plugin::{Plugin, PluginError, PluginPlaces, Plugins};

@@ -3,7 +3,7 @@
 //! Rules that hold everywhere here: nothing is sent in clear text unless the registry is on the
 //! loopback or listed as insecure; credentials go to the registry they belong to, and to its token
 //! service only on the same site; they never follow a redirect to another origin; names are
-//! resolved without the C library ([`resolve`]), so only socket addresses are ever connected to.
+//! resolved without the C library (`budu_dial`), so only socket addresses are ever connected to.
 
 pub(crate) mod challenge;
 pub(crate) mod client;
@@ -11,8 +11,6 @@ pub(crate) mod connect;
 pub(crate) mod download;
 pub(crate) mod origin;
 pub(crate) mod reply;
-pub(crate) mod resolve;
-pub(crate) mod tls;
 pub(crate) mod token;
 
 use base64::Engine as _;

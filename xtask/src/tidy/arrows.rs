@@ -3,28 +3,29 @@
 use serde_json::Value;
 
 /// A crate of ours and those of ours it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("spec", &[]),
     ("sys", &[]),
+    ("dial", &[]),
     ("vm", &["sys"]),
     ("runtime", &["spec", "sys", "vm"]),
-    ("image", &["spec", "sys"]),
+    ("image", &["spec", "sys", "dial"]),
     ("network", &["spec", "sys"]),
     ("build", &["spec", "sys", "image", "network", "runtime"]),
-    ("engine", &["spec", "sys", "image", "network", "runtime"]),
+    ("engine", &["spec", "sys", "dial", "image", "network", "runtime"]),
     ("swarm", &["spec", "network", "engine"]),
     // `runtime` only for the launcher, which must be started before the daemon has a thread.
-    ("daemon", &["spec", "image", "network", "build", "engine", "swarm", "runtime"]),
-    ("cli", &["spec"]),
+    ("daemon", &["spec", "dial", "image", "network", "build", "engine", "swarm", "runtime"]),
+    ("cli", &["spec", "dial"]),
     ("testkit", &["spec", "sys"]),
     ("budu", &["cli", "daemon", "runtime"]),
 ];
 
 /// A library that is large or has its own way of running things, and the only crates of ours that may see it.
 const HEAVY: [(&str, &[&str]); 6] = [
-    ("tokio", &["image", "network", "build", "engine", "swarm", "daemon", "cli"]),
-    ("hyper", &["image", "daemon", "cli", "swarm", "build"]),
-    ("rustls", &["image", "swarm", "daemon", "cli"]),
+    ("tokio", &["dial", "image", "network", "build", "engine", "swarm", "daemon", "cli"]),
+    ("hyper", &["image", "engine", "daemon", "cli", "swarm", "build"]),
+    ("rustls", &["dial", "swarm"]),
     ("clap", &["cli"]),
     ("redb", &["image", "engine", "network", "swarm"]),
     ("libtest-mimic", &["testkit"]),

@@ -2,21 +2,16 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use budu_dial::tls;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::origin::Origin;
-use super::resolve::Resolver;
-use super::tls;
 use crate::error::Error;
 
 pub(crate) type Sender = SendRequest<Full<Bytes>>;
@@ -24,7 +19,6 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 /// Makes and keeps connections.
 #[derive(Debug)]
 pub(crate) struct Connector {
-    resolver: Resolver,
     /// Of the whole way to an open connection.
     timeout: Duration,
     idle: Mutex<HashMap<Origin, Vec<Sender>>>,
@@ -57,7 +51,7 @@ fn plain(cause: &str) -> String {
 
 impl Connector {
     pub(crate) fn new(timeout: Duration) -> Connector {
-        Connector { resolver: Resolver::system(), timeout, idle: Mutex::default() }
+        Connector { timeout, idle: Mutex::default() }
     }
 
     /// An open connection that is idle, if there is one.
@@ -78,38 +72,21 @@ impl Connector {
     /// A new connection. `verify` is false for insecure registries.
     pub(crate) async fn connect(&self, origin: &Origin, verify: bool) -> Result<Sender, Obstacle> {
         let whole = async {
-            let stream = self.tcp(origin).await?;
+            let stream = budu_dial::tcp(&origin.host, origin.port).await.map_err(Obstacle::Unreachable)?;
             if !origin.tls {
                 return http(stream).await;
             }
-            let config = if verify { tls::checking() } else { tls::trusting() };
-            let config = config.map_err(Obstacle::Tls)?;
-            let name = ServerName::try_from(origin.host.clone())
+            let config = if verify { tls::of_the_system() } else { tls::client(&tls::Files::default(), false) };
+            let config = config.map_err(|error| Obstacle::Tls(error.to_string()))?;
+            let name = tls::ServerName::try_from(origin.host.clone())
                 .map_err(|_| Obstacle::Tls(format!("{} is not a valid server name", origin.host)))?;
-            let stream = TlsConnector::from(config)
+            let stream = tls::Connector::from(config)
                 .connect(name, stream)
                 .await
                 .map_err(|error| Obstacle::Tls(error.to_string()))?;
             http(stream).await
         };
         limited(self.timeout, whole).await
-    }
-
-    async fn tcp(&self, origin: &Origin) -> Result<TcpStream, Obstacle> {
-        let addresses = self.resolver.lookup(&origin.host).await.map_err(Obstacle::Unreachable)?;
-        let mut last = String::new();
-        for address in addresses {
-            let address = SocketAddr::new(address, origin.port);
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    // Requests are single small writes; waiting to fill packets only delays them.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => last = format!("{address}: {error}"),
-            }
-        }
-        Err(Obstacle::Unreachable(last))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Host names to addresses: /etc/hosts, then the name servers of /etc/resolv.conf.
 //!
 //! A static binary cannot use the C library's resolver, which loads plug-ins at run time. This is
-//! the small part of it that a registry client needs: A and AAAA, search list with ndots, several
-//! servers and attempts, UDP with TCP for long answers. No cache: a pull looks up a few names.
+//! the small part of it that the clients here need: A and AAAA, search list with ndots, several
+//! servers and attempts, UDP with TCP for long answers. No cache: a client looks up a few names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 /// Where answers come from.
 #[derive(Debug, Clone)]
-pub(crate) struct Resolver {
+pub struct Resolver {
     hosts: PathBuf,
     resolv_conf: PathBuf,
 }
@@ -39,7 +39,7 @@ enum Answer {
 
 impl Resolver {
     /// The machine's own configuration.
-    pub(crate) fn system() -> Resolver {
+    pub fn system() -> Resolver {
         Resolver { hosts: "/etc/hosts".into(), resolv_conf: "/etc/resolv.conf".into() }
     }
 
@@ -47,7 +47,7 @@ impl Resolver {
     ///
     /// # Errors
     /// A text for people: no such host, or no answer from any server.
-    pub(crate) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+    pub async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![address]);
         }
