@@ -9,6 +9,7 @@ mod containment;
 mod errors;
 mod exec;
 mod first_run;
+mod health;
 mod images;
 mod lifecycle;
 mod limits;
@@ -18,6 +19,8 @@ mod recovery;
 mod run;
 mod security;
 mod shared;
+mod sharing;
+mod update;
 
 use budu_testkit::suite::Suite;
 
@@ -33,6 +36,9 @@ fn main() {
     logs::tests(&mut suite);
     network::tests(&mut suite);
     limits::tests(&mut suite);
+    health::tests(&mut suite);
+    update::tests(&mut suite);
+    sharing::tests(&mut suite);
     errors::tests(&mut suite);
     api::tests(&mut suite);
     security::tests(&mut suite);

@@ -150,6 +150,16 @@ impl Error {
         Error::conflict(format!("container {id} is not running"))
     }
 
+    /// The same error, said of something.
+    pub(crate) fn prefixed(self, prefix: &str) -> Error {
+        let message = format!("{prefix}: {self}");
+        match self.class() {
+            ErrorClass::Conflict => Error::Conflict { message },
+            ErrorClass::InvalidArgument => Error::Invalid { message },
+            _ => Error::Runtime { message },
+        }
+    }
+
     /// Names file and action of an IO error.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();

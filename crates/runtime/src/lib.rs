@@ -9,6 +9,7 @@
 //!
 //! - [`Launcher`]: the daemon's hold on the small process shims are forked from.
 //! - [`compile`]: `config.json` → plan; `defaults`: Docker's default profile.
+//! - [`limits`]: other limits for a container that runs.
 //! - `birth`: the parent's side of making a process; `shim`, `init`: what runs in the forked ones.
 //! - [`oci`]: the command line of an OCI runtime.
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod compile;
 pub mod defaults;
 mod init;
 mod launcher;
+pub mod limits;
 mod mount_options;
 pub mod oci;
 pub mod plan;

@@ -80,7 +80,7 @@ impl Plan {
             || self.namespaces.join.iter().any(|(bit, _)| enters_user(*bit))
             || self.cgroup.systemd
             || !self.net_devices.is_empty()
-            || self.mounts.iter().any(|mount| mount.idmap.is_some())
+            || self.mounts.iter().any(|mount| mount.idmap.is_some() || mount.source.of_process().is_some())
     }
 }
 
@@ -242,6 +242,17 @@ pub enum MountSource {
         /// Parameters, with or without value.
         options: Vec<(String, Option<String>)>,
     },
+}
+
+impl MountSource {
+    /// The process in whose tree a bind's source lies, and the path there:
+    /// `/proc/PID/root/…`, proc(5).
+    pub fn of_process(&self) -> Option<(u32, &std::path::Path)> {
+        let MountSource::Bind { path, .. } = self else { return None };
+        let mut parts = path.strip_prefix("/proc").ok()?.iter();
+        let pid = parts.next()?.to_str()?.parse().ok()?;
+        (parts.next()? == "root").then(|| (pid, parts.as_path()))
+    }
 }
 
 /// A device node.

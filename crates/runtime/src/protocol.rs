@@ -51,6 +51,7 @@ pub enum Request {
     /// stands if it does not yet. Answer: `Started` or `Failed`.
     Start,
     /// Control and watch: send a signal to the first process, or to all. Answer: `Done` or `Failed`.
+    /// Exec: to the exec'd process; no answer.
     Signal {
         /// signal(7) number.
         signal: i32,

@@ -100,6 +100,37 @@ pub fn human_duration(seconds: i64) -> String {
     }
 }
 
+/// Prints a duration as Go does: `1m30s`, `1.5s`, `300ms`.
+pub fn go_duration(duration: std::time::Duration) -> String {
+    let nanos = duration.as_nanos();
+    let scaled = |unit: u128, digits: usize, name: &str| {
+        let (whole, rest) = (nanos / unit, nanos % unit);
+        let fraction = format!("{rest:0digits$}");
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.is_empty() { format!("{whole}{name}") } else { format!("{whole}.{fraction}{name}") }
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => scaled(1_000, 3, "µs"),
+        1_000_000..1_000_000_000 => scaled(1_000_000, 6, "ms"),
+        _ => {
+            let seconds = nanos / 1_000_000_000;
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = nanos - (seconds / 60 * 60) * 1_000_000_000;
+            let fraction = format!("{:09}", rest % 1_000_000_000);
+            let fraction = fraction.trim_end_matches('0');
+            let point = if fraction.is_empty() { "" } else { "." };
+            let tail = format!("{}{point}{fraction}s", rest / 1_000_000_000);
+            match (hours, minutes) {
+                (0, 0) => tail,
+                (0, minutes) => format!("{minutes}m{tail}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{tail}"),
+            }
+        }
+    }
+}
+
 /// Parses a Go duration (`1h2m3.5s`, `300ms`) into nanoseconds.
 pub fn parse_duration(text: &str) -> Result<i64, UnitError> {
     let error = || UnitError {
@@ -227,6 +258,20 @@ mod tests {
             (86400 * 800, "2 years"),
         ] {
             assert_eq!(human_duration(s), want, "{s}");
+        }
+    }
+
+    #[test]
+    fn durations_as_go_prints_them() {
+        for (nanos, want) in [
+            (0, "0s"),
+            (300_000_000, "300ms"),
+            (1_500_000, "1.5ms"),
+            (1_500_000_000, "1.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(go_duration(std::time::Duration::from_nanos(nanos)), want);
         }
     }
 

@@ -22,6 +22,7 @@ mod start;
 mod state;
 mod tag;
 mod top;
+mod update;
 mod version;
 mod wait;
 
@@ -93,6 +94,7 @@ static TABLE: &[Entry] = &[
     entry::<state::Pause>(&["container pause", "pause"]),
     entry::<state::Unpause>(&["container unpause", "unpause"]),
     entry::<kill::Kill>(&["container kill", "kill"]),
+    entry::<update::Update>(&["update"]),
     entry::<wait::Wait>(&["container wait", "wait"]),
     entry::<rm::Rm>(&["container rm", "container remove", "rm"]),
     entry::<logs::Logs>(&["container logs", "logs"]),
@@ -131,7 +133,7 @@ const MISSING: &[&str] = &[
     "service rollback", "service scale", "service update", "stack config", "stack deploy", "stack ls", "stack ps", "stack rm",
     "stack services", "stats", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
     "swarm unlock-key", "swarm update", "system df", "system dial-stdio", "system prune", "trust inspect", "trust sign",
-    "trust revoke", "update", "volume create", "volume inspect", "volume ls", "volume prune", "volume rm", "volume update",
+    "trust revoke", "volume create", "volume inspect", "volume ls", "volume prune", "volume rm", "volume update",
 ];
 
 /// Groups and what they manage.

@@ -1,6 +1,6 @@
 //! The flags that `run` and `create` share: names, types and help, nothing else.
 
-use budu_spec::docker::{Mount, ThrottleDevice, Ulimit};
+use budu_spec::docker::{DeviceRequest, Mount, ThrottleDevice, Ulimit, WeightDevice};
 use clap::ArgAction;
 
 /// What a container is asked to be, as typed.
@@ -20,7 +20,7 @@ pub(crate) struct ContainerFlags {
     pub(crate) blkio_weight: Option<u16>,
     /// Relative weight of one block device (path:weight)
     #[arg(long = "blkio-weight-device", value_name = "list", value_parser = super::parse::weight_device)]
-    pub(crate) blkio_weight_device: Vec<serde_json::Value>,
+    pub(crate) blkio_weight_device: Vec<WeightDevice>,
     /// Add Linux capabilities
     #[arg(long = "cap-add", value_name = "list")]
     pub(crate) cap_add: Vec<String>,
@@ -113,10 +113,13 @@ pub(crate) struct ContainerFlags {
     pub(crate) expose: Vec<String>,
     /// Give the container GPUs ('all' for all of them)
     #[arg(long = "gpus", value_name = "gpu-request", value_parser = super::parse::gpus)]
-    pub(crate) gpus: Vec<serde_json::Value>,
+    pub(crate) gpus: Vec<DeviceRequest>,
     /// Join further groups
     #[arg(long = "group-add", value_name = "list")]
     pub(crate) group_add: Vec<String>,
+    /// What to do when it becomes unhealthy: none, restart, stop or kill
+    #[arg(long = "health-action", value_name = "string")]
+    pub(crate) health_action: Option<String>,
     /// Command that finds out whether the container is well
     #[arg(long = "health-cmd", value_name = "string")]
     pub(crate) health_cmd: Option<String>,

@@ -12,4 +12,5 @@ mod security;
 
 pub(crate) use files::environment;
 pub(crate) use flags::ContainerFlags;
-pub(crate) use plan::plan;
+pub(crate) use parse::cpus;
+pub(crate) use plan::{plan, restart_policy};

@@ -1,9 +1,9 @@
 //! Values of single flags. The texts of complaints are Docker's: scripts look for them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use budu_spec::docker::{ThrottleDevice, Ulimit};
-use serde_json::{Value, json};
+use budu_spec::docker::{DeviceRequest, ThrottleDevice, Ulimit, WeightDevice};
 
 /// `--attach`: one of the three streams.
 pub(super) fn attach(text: &str) -> Result<String, String> {
@@ -38,7 +38,7 @@ pub(super) fn address(text: &str) -> Result<String, String> {
 }
 
 /// `--cpus`: a decimal number or a fraction, in billionths.
-pub(super) fn cpus(text: &str) -> Result<i64, String> {
+pub(crate) fn cpus(text: &str) -> Result<i64, String> {
     let bad = || format!("failed to parse {text} as a rational number");
     let (over, under) = text.split_once('/').unwrap_or((text, "1"));
     let scaled = |number: &str| -> Option<i128> {
@@ -123,10 +123,12 @@ fn device(text: &str) -> Result<(&str, &str), String> {
 }
 
 /// `--blkio-weight-device`: `/dev/x:weight`.
-pub(super) fn weight_device(text: &str) -> Result<Value, String> {
+pub(super) fn weight_device(text: &str) -> Result<WeightDevice, String> {
     let (path, weight) = device(text)?;
     match weight.parse::<u16>() {
-        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(json!({"Path": path, "Weight": weight})),
+        Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => {
+            Ok(WeightDevice { path: path.to_owned(), weight })
+        }
         _ => Err(format!("invalid weight for device: {text}")),
     }
 }
@@ -164,36 +166,38 @@ pub(super) fn device_rule(text: &str) -> Result<String, String> {
 }
 
 /// `--gpus`: `all`, a count, or `key=value` pairs.
-pub(super) fn gpus(text: &str) -> Result<Value, String> {
-    let mut request = json!({"Driver": "", "Count": 0, "DeviceIDs": null, "Capabilities": [["gpu"]], "Options": {}});
+pub(super) fn gpus(text: &str) -> Result<DeviceRequest, String> {
+    let mut request = DeviceRequest { options: Some(BTreeMap::new()), ..DeviceRequest::default() };
+    let gpu = || vec!["gpu".to_owned()];
     for (n, field) in csv(text)?.iter().enumerate() {
         let (key, value) = match field.split_once('=') {
             Some(pair) => pair,
             None if n == 0 => ("count", field.as_str()),
             None => return Err(format!("unexpected key/value pair {field:?}")),
         };
+        let words = || value.split(',').map(str::to_owned).collect::<Vec<_>>();
         match key {
-            "driver" => request["Driver"] = json!(value),
-            "count" if value == "all" => request["Count"] = json!(-1),
+            "driver" => value.clone_into(&mut request.driver),
+            "count" if value == "all" => request.count = -1,
             "count" => {
-                let count = value.parse::<i64>().map_err(|_| {
+                request.count = value.parse().map_err(|_| {
                     format!("invalid count ({value}): value must be either \"all\" or an integer: invalid syntax")
                 })?;
-                request["Count"] = json!(count);
             }
-            "device" => request["DeviceIDs"] = json!(value.split(',').collect::<Vec<_>>()),
-            "capabilities" => request["Capabilities"] = json!([value.split(',').chain(["gpu"]).collect::<Vec<_>>()]),
+            "device" => request.device_ids = Some(words()),
+            "capabilities" => request.capabilities = Some(vec![[words(), gpu()].concat()]),
             "options" => {
                 for option in csv(value)? {
                     let (key, value) = option.split_once('=').unwrap_or((&option, ""));
-                    request["Options"][key] = json!(value);
+                    request.options.get_or_insert_default().insert(key.to_owned(), value.to_owned());
                 }
             }
             _ => return Err(format!("unexpected key '{key}' in '{field}'")),
         }
     }
-    if request["Count"] == 0 && request["DeviceIDs"].is_null() {
-        request["Count"] = json!(1);
+    request.capabilities.get_or_insert_with(|| vec![gpu()]);
+    if request.count == 0 && request.device_ids.is_none() {
+        request.count = 1;
     }
     Ok(request)
 }
@@ -252,6 +256,7 @@ mod tests {
         assert!(ulimit("nofile=9:5").is_err() && ulimit("nope=1").is_err());
         assert!(device_rule("c 1:* rwm").is_ok() && device_rule("x 1:1 r").is_err());
         assert_eq!(csv(r#"a=1,"b=2,3",c"#).unwrap(), ["a=1", "b=2,3", "c"]);
-        assert_eq!(gpus("all").unwrap()["Count"], -1);
+        assert_eq!(gpus("all").unwrap().count, -1);
+        assert_eq!(gpus("device=0").unwrap().device_ids, Some(vec!["0".to_owned()]));
     }
 }

@@ -61,11 +61,20 @@ fn container(flags: &ContainerFlags, image: &str, command: &[String]) -> Result<
         image: image.to_owned(),
         working_dir: text(&flags.workdir),
         entrypoint: flags.entrypoint.clone().map(|entry| vec![entry]),
-        labels: files::labels(&flags.label_file, &flags.label)?,
+        labels: labels(flags)?,
         stop_signal: flags.stop_signal.clone().filter(|signal| !signal.is_empty()),
         stop_timeout: flags.stop_timeout,
         ..ContainerConfig::default()
     })
+}
+
+/// Those given, and what has no other place in Docker's API.
+fn labels(flags: &ContainerFlags) -> Result<BTreeMap<String, String>, Error> {
+    let mut labels = files::labels(&flags.label_file, &flags.label)?;
+    if let Some(action) = &flags.health_action {
+        labels.insert("budu.health.action".to_owned(), action.clone());
+    }
+    Ok(labels)
 }
 
 fn host(flags: &ContainerFlags) -> Result<HostConfig, Error> {
@@ -144,7 +153,7 @@ fn check_modes(flags: &ContainerFlags) -> Result<(), Error> {
 }
 
 /// `no`, `always`, `unless-stopped`, `on-failure[:n]`; the daemon judges the name.
-fn restart_policy(text: &str) -> Result<RestartPolicy, Error> {
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, Error> {
     let (name, count) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
     if name.is_empty() && count.is_some() {
         return Err(Error::new("invalid restart policy format: no policy provided before colon"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use budu_spec::docker::{DeviceMapping, HealthConfig, Resources, Ulimit};
+use budu_spec::docker::{DeviceMapping, DeviceRequest, HealthConfig, Resources, Ulimit};
 
 use super::flags::ContainerFlags;
 use crate::error::Error;
@@ -16,9 +16,11 @@ pub(super) fn plan(flags: &ContainerFlags) -> Result<Resources, Error> {
     let (requests, devices): (Vec<&String>, Vec<&String>) = flags.device.iter().partition(|text| is_cdi(text));
     let mut device_requests = flags.gpus.clone();
     if !requests.is_empty() {
-        device_requests.push(serde_json::json!({
-            "Driver": "cdi", "Count": 0, "DeviceIDs": requests, "Capabilities": null, "Options": null
-        }));
+        device_requests.push(DeviceRequest {
+            driver: "cdi".to_owned(),
+            device_ids: Some(requests.into_iter().cloned().collect()),
+            ..DeviceRequest::default()
+        });
     }
     let text = |flag: &Option<String>| flag.clone().unwrap_or_default();
     Ok(Resources {

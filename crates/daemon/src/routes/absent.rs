@@ -23,7 +23,6 @@ pub(crate) static ABSENT: &[Route] = table! {
     GET "/containers/{id}/changes";
     GET "/containers/{id}/export";
     GET "/containers/{id}/stats";
-    POST "/containers/{id}/update";
     GET "/containers/{id}/attach/ws";
     HEAD "/containers/{id}/archive";
     GET "/containers/{id}/archive";

@@ -1,7 +1,7 @@
 //! Containers: create, look, clean up.
 
 use budu_engine::ListOptions;
-use budu_spec::docker::{ApiVersion, ContainerCreate};
+use budu_spec::docker::{ApiVersion, ContainerCreate, ContainerUpdate, ContainerUpdated};
 use budu_spec::image::Platform;
 use hyper::StatusCode;
 use serde_json::json;
@@ -63,4 +63,11 @@ pub(crate) async fn prune(call: Call) -> Reply {
     let (deleted, reclaimed) = call.app.engine.prune(&call.filters()?).await?;
     let deleted = if deleted.is_empty() { None } else { Some(deleted) };
     ok(&json!({"ContainersDeleted": deleted, "SpaceReclaimed": reclaimed}))
+}
+
+/// `POST /containers/{id}/update`.
+pub(crate) async fn update(mut call: Call) -> Reply {
+    let wish: ContainerUpdate = call.required_json().await?;
+    let warnings = call.app.engine.update(&call.name, wish, call.version).await?;
+    ok(&ContainerUpdated { warnings })
 }

@@ -55,6 +55,7 @@ pub(crate) static TABLE: &[Route] = table! {
     POST "/containers/{id}/unpause" lifecycle::unpause;
     POST "/containers/{id}/resize" lifecycle::resize;
     POST "/containers/{id}/rename" lifecycle::rename;
+    POST "/containers/{id}/update" container::update;
     POST "/containers/{id}/exec" exec::create;
     DELETE "/containers/{id}" lifecycle::remove;
     POST "/exec/{id}/start" exec::start;

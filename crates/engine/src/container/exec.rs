@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use budu_runtime::compile;
 use budu_runtime::plan::ExecPlan;
-use budu_runtime::protocol::{Event, ExitRecord, FailureClass, Request};
+use budu_runtime::protocol::{self, Event, ExitRecord, FailureClass, Request};
 use budu_spec::docker::{ExecCreate, ExecInspect, ExecProcess};
 use budu_spec::{Id, oci};
 use budu_sys::capability::CapSet;
@@ -66,6 +66,10 @@ impl Execs {
         self.map().get(id).cloned().ok_or_else(|| Error::NoSuchExec { id: id.to_owned() })
     }
 
+    fn remove(&self, id: &str) {
+        self.map().remove(id);
+    }
+
     fn insert(&self, exec: Arc<Exec>) {
         let mut map = self.map();
         if map.len() >= KEPT {
@@ -117,6 +121,15 @@ pub enum ExecStarted {
     Detached,
     /// It runs; the session carries its streams.
     Attached(Box<ExecSession>),
+}
+
+/// What became of an exec instance that was waited for.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Exit code; `None` when it took too long.
+    pub(super) code: Option<i32>,
+    /// The first bytes of its output.
+    pub(super) output: Vec<u8>,
 }
 
 /// A client's place at the streams of an exec instance.
@@ -262,6 +275,11 @@ impl Engine {
         })
     }
 
+    /// Drops an instance that nobody will ask for again.
+    pub(super) fn forget_exec(&self, id: &str) {
+        self.0.execs.remove(id);
+    }
+
     fn tell_exec(&self, exec: &Exec, action: &str, more: &[(&str, String)]) {
         let mut attributes = vec![("execID", exec.id.to_string())];
         attributes.extend_from_slice(more);
@@ -299,6 +317,36 @@ impl ExecSession {
         drop(writer);
         let exit = pump::drain(&mut frames).await;
         note(&self.engine, &self.exec, exit);
+    }
+
+    /// Waits for the end and keeps the first `limit` bytes of output. A
+    /// process that takes longer than `timeout` is killed.
+    pub(super) async fn keep(self, limit: usize, timeout: std::time::Duration) -> Kept {
+        let (mut frames, mut to) = self.frames.split();
+        let mut output = Vec::new();
+        let mut read = async || loop {
+            match frames.next().await {
+                Ok(Some(frame)) if matches!(frame.kind(), protocol::STDOUT | protocol::STDERR) => {
+                    let room = limit - output.len();
+                    output.extend(frame.payload().iter().take(room));
+                }
+                Ok(Some(frame)) => match protocol::decode(frame.payload()) {
+                    Ok(Event::Exited(exit)) => return Some(exit),
+                    _ => {}
+                },
+                Ok(None) | Err(_) => return None,
+            }
+        };
+        let (exit, code) = match tokio::time::timeout(timeout, read()).await {
+            Ok(exit) => (exit, Some(exit.map_or(137, |e| e.code))),
+            Err(_) => {
+                let kill = Request::Signal { signal: super::kill::KILL, all: false };
+                let _ = to.write_all(&protocol::encode(&kill)).await;
+                (read().await, None)
+            }
+        };
+        note(&self.engine, &self.exec, exit);
+        Kept { code, output }
     }
 
     /// Waits for the end without client.

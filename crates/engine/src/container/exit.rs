@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::record::Status;
 use super::shim::{Command, Frames};
-use super::{Container, restart, spec};
+use super::{Container, health, restart, spec};
 use crate::{Engine, Error, clock};
 
 /// Exit code of a container whose shim vanished: as if killed.
@@ -78,6 +78,7 @@ impl Engine {
     pub(super) async fn ended(&self, container: &Arc<Container>, exit: Option<ExitRecord>) {
         let _turn = container.turn.lock().await;
         container.set_control(None);
+        health::stop(container);
         let exit = match exit {
             Some(exit) => exit,
             None => self.reconstruct(container),
@@ -90,6 +91,7 @@ impl Engine {
             state.oom_killed = exit.oom_killed;
             state.finished_at = if exit.finished_at > 0 { exit.finished_at } else { clock::now() };
             state.endpoint = None;
+            health::end(&mut state);
             state.finished_at.saturating_sub(state.started_at)
         };
         self.0.execs.forget_container(container.id.as_str());

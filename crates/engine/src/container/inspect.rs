@@ -84,7 +84,7 @@ fn state_of(state: &State) -> ContainerState {
         error: state.error.clone(),
         started_at: clock::print(state.started_at),
         finished_at: clock::print(state.finished_at),
-        health: None,
+        health: state.health.clone(),
     }
 }
 

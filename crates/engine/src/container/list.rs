@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use budu_spec::docker::{ApiVersion, ContainerSummary, SummaryHostConfig, SummaryNetworkSettings};
+use budu_spec::docker::{ApiVersion, ContainerSummary, HealthSummary, SummaryHostConfig, SummaryNetworkSettings};
 use budu_spec::filter::FilterError;
 use budu_spec::{Filters, units};
 
@@ -93,6 +93,10 @@ impl Wish<'_> {
         if let Some(value) = filters.values("status").iter().find(|v| !words.contains(&v.as_str())) {
             return Err(bad("status", value).into());
         }
+        let healths = ["none", "starting", "healthy", "unhealthy"];
+        if let Some(value) = filters.values("health").iter().find(|v| !healths.contains(&v.as_str())) {
+            return Err(Error::invalid(format!("unrecognized filter value for health: {value}")));
+        }
         let created = |key: &str| -> Result<Option<i64>, Error> {
             filters.values(key).first().map(|name| engine.find(name).map(|c| c.record().created)).transpose()
         };
@@ -120,7 +124,7 @@ impl Wish<'_> {
             && (names.is_empty() || filters.matches("name", &name) || filters.matches("name", &record.name))
             && filters.labels_match(&record.config.labels)
             && filters.allows("status", state.status.word())
-            && filters.allows("health", "none")
+            && filters.allows("health", super::health::name(state))
             && filters.allows("isolation", "default")
             && !filters.values("is-task").iter().any(|v| v == "true" || v == "1")
             && (self.exited.is_empty() || (state.status == Status::Exited && self.exited.contains(&state.exit_code)))
@@ -173,6 +177,10 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone().filter(|_| version >= ApiVersion::new(46)),
         },
+        health: (version >= ApiVersion::new(52)).then(|| HealthSummary {
+            status: super::health::name(state).to_owned(),
+            failing_streak: state.health.as_ref().map_or(0, |health| health.failing_streak),
+        }),
         network_settings: SummaryNetworkSettings { networks: inspect::networks(record, state, version) },
         mounts: record.mounts.clone(),
         ..ContainerSummary::default()
@@ -183,7 +191,13 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
 fn status(state: &State, now: i64) -> String {
     let ago = |then: i64| units::human_duration((now - then) / 1_000_000_000);
     match state.status {
-        Status::Running => format!("Up {}", ago(state.started_at)),
+        Status::Running => match &state.health {
+            None => format!("Up {}", ago(state.started_at)),
+            Some(health) => {
+                let prefix = if health.status == "starting" { "health: " } else { "" };
+                format!("Up {} ({prefix}{})", ago(state.started_at), health.status)
+            }
+        },
         Status::Paused => format!("Up {} (Paused)", ago(state.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago(state.finished_at)),
         Status::Removing => "Removal In Progress".to_owned(),

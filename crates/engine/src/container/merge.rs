@@ -39,9 +39,7 @@ pub(crate) fn merge(mut config: ContainerConfig, image: &RunConfig) -> Container
         let volumes = config.volumes.get_or_insert_default();
         volumes.extend(image.volumes.keys().map(|path| (path.clone(), Empty {})));
     }
-    if config.healthcheck.is_none() {
-        config.healthcheck = image.healthcheck.as_ref().map(health);
-    }
+    config.healthcheck = super::health::merge(config.healthcheck.take(), image.healthcheck.as_ref().map(health));
     if config.shell.is_none() && !image.shell.is_empty() {
         config.shell = Some(image.shell.clone());
     }

@@ -3,8 +3,10 @@
 pub(crate) mod attach;
 pub(crate) mod create;
 mod detach_keys;
+mod donor;
 pub(crate) mod exec;
 mod exit;
+mod health;
 pub(crate) mod inspect;
 mod kill;
 pub(crate) mod list;
@@ -27,6 +29,7 @@ mod spec;
 mod start;
 mod stop;
 mod top;
+mod update;
 mod validate;
 pub(crate) mod wait;
 
@@ -57,6 +60,8 @@ pub(crate) struct Container {
     pub(crate) control: Mutex<Option<Control>>,
     /// Clients that attached before it runs.
     pub(crate) waiting: Mutex<Vec<Waiting>>,
+    /// The task that probes its health, while it runs.
+    pub(crate) prober: Mutex<Option<tokio::task::AbortHandle>>,
 }
 
 /// How far a container's life is.
@@ -87,6 +92,7 @@ impl Container {
             progress: watch::Sender::new(progress),
             control: Mutex::default(),
             waiting: Mutex::default(),
+            prober: Mutex::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use budu_network::Endpoint;
 use budu_spec::Id;
-use budu_spec::docker::{ContainerConfig, HostConfig, MountPoint, NetworkingConfig};
+use budu_spec::docker::{ContainerConfig, Health, HostConfig, MountPoint, NetworkingConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +126,8 @@ pub(crate) struct State {
     pub(crate) stopped_by_hand: bool,
     /// Its place in the network, while it runs.
     pub(crate) endpoint: Option<Endpoint>,
+    /// What its probes said, once it was started with a health check.
+    pub(crate) health: Option<Health>,
 }
 
 /// Writes `value` to `dir/name` by rename; `durable` syncs file and directory.

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
 use super::remove::discard;
 use super::shim::{self, Control, Frames};
-use super::{Container, exit, kill, restart};
+use super::{Container, exit, health, kill, restart};
 use crate::{Engine, Error};
 
 /// How long a shim may take to end a container that is killed.
@@ -98,6 +98,7 @@ impl Engine {
         let (control, commands) = Control::pair();
         container.set_control(Some(control));
         container.progress.send_modify(|p| p.running = true);
+        health::start(self, container);
         exit::watch(self.clone(), Arc::clone(container), frames, commands);
     }
 

@@ -7,6 +7,7 @@ use budu_spec::docker::{ContainerConfig, HostConfig};
 use budu_spec::oci;
 use budu_sys::capability::{CapSet, bounding, supported};
 
+use super::donor::{self, Donors};
 use super::merge::key;
 use super::record::Record;
 use super::security::{self, Seccomp};
@@ -20,10 +21,10 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(crate) const NAME_FILES: [&str; 3] = ["resolv.conf", "hostname", "hosts"];
 
 /// Builds the specification. `files` is the directory with [`NAME_FILES`].
-pub(crate) fn build(record: &Record, files: &Path, cgroup_parent: &str) -> Result<oci::Spec, Error> {
+pub(crate) fn build(record: &Record, files: &Path, cgroup_parent: &str, donors: Donors) -> Result<oci::Spec, Error> {
     let (config, host) = (&record.config, &record.host_config);
     let linux = oci::Linux {
-        namespaces: namespaces(host),
+        namespaces: namespaces(host, donors),
         devices: resources::nodes(host)?,
         cgroups_path: cgroup_path(record, cgroup_parent),
         resources: Some(resources::oci(host)?),
@@ -39,7 +40,7 @@ pub(crate) fn build(record: &Record, files: &Path, cgroup_parent: &str) -> Resul
         process: Some(process(record)?),
         hostname: if host.uts_mode == "host" { String::new() } else { config.hostname.clone() },
         domainname: if host.uts_mode == "host" { String::new() } else { config.domainname.clone() },
-        mounts: mount_list(record, files)?,
+        mounts: mount_list(record, files, donors)?,
         annotations: host.annotations.clone().unwrap_or_default(),
         linux: Some(linux),
         ..oci::Spec::default()
@@ -52,7 +53,7 @@ pub(crate) fn cgroup_path(record: &Record, parent: &str) -> String {
     format!("{}/{}", if wish.is_empty() { parent } else { wish }, record.id)
 }
 
-fn namespaces(host: &HostConfig) -> Vec<oci::Namespace> {
+fn namespaces(host: &HostConfig, donors: Donors) -> Vec<oci::Namespace> {
     let shared = |mode: &str| mode == "host";
     let table = [
         ("mount", false),
@@ -63,7 +64,13 @@ fn namespaces(host: &HostConfig) -> Vec<oci::Namespace> {
         ("cgroup", shared(&host.cgroupns_mode)),
     ];
     let new = |(kind, shared): &(&str, bool)| {
-        (!shared).then(|| oci::Namespace { kind: (*kind).to_owned(), path: String::new() })
+        let donor = match *kind {
+            "ipc" => donors.ipc,
+            "pid" => donors.pid,
+            _ => None,
+        };
+        let path = donor.map(|pid| donor::namespace(pid, kind)).unwrap_or_default();
+        (!shared).then(|| oci::Namespace { kind: (*kind).to_owned(), path })
     };
     table.iter().filter_map(new).collect()
 }
@@ -193,7 +200,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> oci::
 
 /// Docker's default mounts, the name files, and what the user asked for. A
 /// user's mount at the place of a default one takes its place.
-fn mount_list(record: &Record, files: &Path) -> Result<Vec<oci::Mount>, Error> {
+fn mount_list(record: &Record, files: &Path, donors: Donors) -> Result<Vec<oci::Mount>, Error> {
     let host = &record.host_config;
     let wishes = mounts::wishes(host)?;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
@@ -218,7 +225,11 @@ fn mount_list(record: &Record, files: &Path) -> Result<Vec<oci::Mount>, Error> {
         }
         mode => {
             list.push(mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-            if mode != "none" {
+            if let Some(donor) = donors.ipc {
+                let shm = donor::seen_by(donor, "/dev/shm");
+                let options = ["rbind", "nosuid", "noexec", "nodev"];
+                list.push(mount("/dev/shm", "bind", &shm.to_string_lossy(), &options));
+            } else if mode != "none" {
                 let size = format!("size={}", host.shm_size);
                 list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]));
             }
@@ -243,7 +254,7 @@ mod tests {
         let mut record = record("web");
         record.config.hostname = "box".into();
         change(&mut record);
-        build(&record, Path::new("/files"), "budu").unwrap()
+        build(&record, Path::new("/files"), "budu", Donors::default()).unwrap()
     }
 
     fn kinds(spec: &oci::Spec) -> Vec<&str> {

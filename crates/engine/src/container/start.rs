@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use super::record::{Record, Status};
 use super::shim::{Control, Frames, adopt};
-use super::{Container, attach, exit, mounts, names_files, ports, spec};
+use super::{Container, attach, exit, health, mounts, names_files, ports, spec};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
 
@@ -117,6 +117,7 @@ impl Engine {
             state.started_at = clock::now();
             state.finished_at = 0;
             state.endpoint = Some(endpoint);
+            health::begin(&mut state, &container.record().config);
         }
         let (control, commands) = Control::pair();
         container.set_control(Some(control));
@@ -125,6 +126,7 @@ impl Engine {
             tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
         }
         self.tell(container, "start", &[]);
+        health::start(self, container);
         exit::watch(self.clone(), Arc::clone(container), frames, commands);
     }
 
@@ -136,7 +138,7 @@ impl Engine {
         for wish in mounts::wishes(host)? {
             wish.make_source()?;
         }
-        let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent)?;
+        let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent, self.donors(record)?)?;
         let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
         let size = host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
         let extras = Extras {
@@ -150,7 +152,7 @@ impl Engine {
                 size: (size[0], size[1]),
             },
             log: self.log_plan(record),
-            init: host.init.unwrap_or(self.0.options.init) && host.pid_mode != "host",
+            init: host.init.unwrap_or(self.0.options.init) && host.pid_mode.is_empty(),
             seccomp: spec::filter(host, false)?,
             bundle: None,
         };

@@ -2,7 +2,7 @@
 
 use budu_spec::docker::{ApiVersion, ContainerCreate, HostConfig};
 
-use super::{mounts, ports, resources, security};
+use super::{health, mounts, ports, resources, security};
 use crate::Error;
 
 /// What a request must satisfy whatever the image; fills in defaults and
@@ -20,7 +20,7 @@ pub(crate) fn validate(
     restart(host)?;
     network(wish)?;
     let host = &mut wish.host_config;
-    resources::validate(&mut host.resources, warnings)?;
+    resources::validate(&mut host.resources, resources::Purpose::Create, warnings)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         let value = host.oom_score_adj;
         return Err(Error::invalid(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]")));
@@ -57,18 +57,12 @@ fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
         (!host.cgroup.is_empty(), "joining another container's cgroup"),
         (!matches!(host.runtime.as_str(), "" | "budu" | "runc" | "io.containerd.runc.v2"), "other OCI runtimes"),
         (!matches!(host.isolation.as_str(), "" | "default"), "isolation technologies"),
-        (config.healthcheck.as_ref().is_some_and(probes), "health checks"),
         (host.userns_mode == "private", "user namespaces"),
     ];
     match table.into_iter().find(|(asked, _)| *asked) {
         Some((_, feature)) => Err(Error::unsupported(feature)),
         None => Ok(()),
     }
-}
-
-/// Whether a health check really asks for probes.
-fn probes(health: &budu_spec::docker::HealthConfig) -> bool {
-    health.test.as_ref().and_then(|t| t.first()).is_some_and(|kind| kind != "NONE")
 }
 
 fn configuration(wish: &ContainerCreate) -> Result<(), Error> {
@@ -90,6 +84,8 @@ fn configuration(wish: &ContainerCreate) -> Result<(), Error> {
     {
         return Err(Error::invalid(format!("invalid signal: {signal}")));
     }
+    health::validate(config.healthcheck.as_ref())?;
+    health::check_label(config)?;
     for host in wish.host_config.extra_hosts.iter().flatten() {
         extra_host(host)?;
     }
@@ -122,15 +118,16 @@ fn modes(host: &HostConfig) -> Result<(), Error> {
         if known.contains(&mode) {
             continue;
         }
-        if mode.starts_with("container:") && mode.len() > "container:".len() {
-            return Err(Error::unsupported(format!("joining another container's {what} namespace")));
+        if matches!(what, "IPC" | "PID") && super::donor::named(mode).is_some() {
+            continue;
         }
         return Err(Error::invalid(format!("invalid {what} mode: {mode}")));
     }
     Ok(())
 }
 
-fn restart(host: &HostConfig) -> Result<(), Error> {
+/// Refuses restart policies that mean nothing.
+pub(super) fn restart(host: &HostConfig) -> Result<(), Error> {
     let policy = &host.restart_policy;
     let bad = |why: &str| Err(Error::invalid(format!("invalid restart policy: {why}")));
     match policy.name.as_str() {
@@ -345,9 +342,7 @@ mod tests {
             (r#"{"Volumes":{"/data":{}}}"#, "anonymous volumes"),
             (r#"{"HostConfig":{"NetworkMode":"container:x"}}"#, "joining another container's network namespace"),
             (r#"{"HostConfig":{"Binds":["vol:/x"]}}"#, "named volumes (vol)"),
-            (r#"{"Healthcheck":{"Test":["CMD","true"]}}"#, "health checks"),
             (r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog"),
-            (r#"{"HostConfig":{"DeviceRequests":[{"Driver":"nvidia"}]}}"#, "device requests (GPUs, CDI)"),
         ] {
             assert_eq!(check(json).unwrap_err(), format!("{feature} is not implemented"), "{json}");
         }

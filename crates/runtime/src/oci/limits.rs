@@ -5,7 +5,7 @@ use budu_spec::oci::{BlockIo, Cpu, Memory, Resources, Throttle, WeightDevice};
 
 /// Takes what `wish` has into `all`; the rest stays. Device rules are never
 /// changed: others may have added theirs to the running container.
-pub(super) fn merge(all: &mut Resources, wish: &Resources) {
+pub(crate) fn merge(all: &mut Resources, wish: &Resources) {
     if let Some(wish) = &wish.memory {
         memory(all.memory.get_or_insert_default(), wish);
     }
@@ -39,7 +39,7 @@ pub(super) fn merge(all: &mut Resources, wish: &Resources) {
 }
 
 /// Whether nothing is wished for.
-pub(super) fn is_nothing(wish: &Resources) -> bool {
+pub(crate) fn is_nothing(wish: &Resources) -> bool {
     let mut rest = Resources { devices: Vec::new(), ..wish.clone() };
     rest.memory = rest.memory.filter(|memory| *memory != Memory::default());
     rest.cpu = rest.cpu.filter(|cpu| *cpu != Cpu::default());
@@ -48,7 +48,7 @@ pub(super) fn is_nothing(wish: &Resources) -> bool {
 
 /// What to write for a wish, given all limits with it merged in: the wish,
 /// and those that the kernel, or the conversion for it, needs beside it.
-pub(super) fn to_write(all: &Resources, wish: &Resources) -> Resources {
+pub(crate) fn to_write(all: &Resources, wish: &Resources) -> Resources {
     let mut write = Resources { devices: Vec::new(), ..wish.clone() };
     if let (Some(cpu), Some(all)) = (&mut write.cpu, &all.cpu)
         && (some(cpu.quota) || some(cpu.period))
@@ -64,7 +64,7 @@ pub(super) fn to_write(all: &Resources, wish: &Resources) -> Resources {
 }
 
 /// What to write when that has failed half-way: of what it has, the values before.
-pub(super) fn to_undo(before: &Resources, written: &Resources) -> Resources {
+pub(crate) fn to_undo(before: &Resources, written: &Resources) -> Resources {
     fn back<T: Clone>(before: &Option<T>, written: &Option<T>) -> Option<T> {
         written.as_ref().and(before.clone())
     }

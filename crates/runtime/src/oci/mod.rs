@@ -18,7 +18,7 @@ mod features;
 mod help;
 mod hooks;
 mod kill;
-mod limits;
+pub(crate) mod limits;
 mod list;
 mod log;
 mod output;

@@ -12,8 +12,6 @@ use super::process::Phase;
 use super::serve::{LINGER, Shim};
 use crate::protocol::{EXIT_FILE, Event, ExitRecord, Failure, SOCKET};
 
-const CLONE_NEWPID: u64 = 0x2000_0000;
-
 impl Shim {
     /// Takes the exit status of a process that has ended.
     pub(super) fn reap(&mut self, at: usize) {
@@ -36,10 +34,10 @@ impl Shim {
 
     /// The first process has ended, and with its pid namespace every other one.
     fn container_ended(&mut self, ended: Ended, before: Phase) {
-        if self.namespaces & CLONE_NEWPID == 0
+        if !self.own_pids
             && let Some(cgroup) = &self.cgroup
         {
-            // Without a pid namespace of its own the rest has to be told.
+            // Without a pid namespace that ends with it the rest has to be told.
             let _ = cgroup.kill_all();
         }
         self.drain_output(0);

@@ -101,6 +101,12 @@ impl Shim {
                 }
                 None
             }
+            (Role::Exec(_), Request::Signal { signal, .. }) => {
+                if let Some(process) = self.process_of(role) {
+                    let _ = process::signal(process.pidfd.as_fd(), signal);
+                }
+                None
+            }
             (role, request) => Some(Err(invalid(format!("{request:?} does not belong on a {role:?} connection")))),
         };
         match outcome {

@@ -11,6 +11,7 @@ use super::connection::{Connection, Role};
 use super::create::Parts;
 use super::log::Log;
 use super::process::{CHUNK, Phase, Process};
+use crate::birth::CLONE_NEWPID;
 use crate::plan::Plan;
 use crate::protocol::{ExitRecord, STDERR, STDOUT};
 
@@ -24,6 +25,8 @@ pub(super) struct Shim {
     pub(super) cgroup: Option<Cgroup>,
     /// CLONE_NEW* bits in which the container differs from us.
     pub(super) namespaces: u64,
+    /// The container has a pid namespace of its own.
+    pub(super) own_pids: bool,
     /// The container's first process, then exec'd ones.
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -55,6 +58,7 @@ impl Shim {
             token,
             cgroup: parts.cgroup,
             namespaces: parts.namespaces,
+            own_pids: plan.namespaces.new & CLONE_NEWPID != 0,
             processes: vec![parts.first],
             connections: vec![control],
             listener: Some(parts.listener),

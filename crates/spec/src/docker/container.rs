@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Empty, EndpointSettings, HostConfig, NetworkingConfig, nullable};
+use super::{Empty, EndpointSettings, HostConfig, NetworkingConfig, Resources, RestartPolicy, nullable};
 
 /// Part of a container that moves with its image (`ContainerConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -138,6 +138,27 @@ pub struct ContainerCreate {
     pub networking_config: NetworkingConfig,
 }
 
+/// Body of `POST /containers/{id}/update`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerUpdate {
+    /// Limits; what is absent or zero stays as it is.
+    #[serde(flatten)]
+    pub resources: Resources,
+    /// Restart policy; without name it stays as it is.
+    #[serde(deserialize_with = "nullable")]
+    pub restart_policy: RestartPolicy,
+}
+
+/// Answer to update.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerUpdated {
+    /// What was dropped or adjusted.
+    #[serde(deserialize_with = "nullable")]
+    pub warnings: Vec<String>,
+}
+
 /// Answer to create.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -182,6 +203,9 @@ pub struct ContainerSummary {
     pub status: String,
     /// The part of the host configuration lists show.
     pub host_config: SummaryHostConfig,
+    /// Health, from API 1.52.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSummary>,
     /// Endpoints.
     pub network_settings: SummaryNetworkSettings,
     /// Mount points.
@@ -293,7 +317,31 @@ pub struct Health {
     /// Failures in a row.
     pub failing_streak: i64,
     /// Last five results.
-    pub log: Option<Vec<Value>>,
+    pub log: Option<Vec<HealthResult>>,
+}
+
+/// What one probe came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthResult {
+    /// RFC 3339 instant.
+    pub start: String,
+    /// RFC 3339 instant.
+    pub end: String,
+    /// 0 healthy, -1 the probe could not be run or took too long, else unhealthy.
+    pub exit_code: i64,
+    /// First 4096 bytes of its output.
+    pub output: String,
+}
+
+/// Health of a container in a list, from API 1.52.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthSummary {
+    /// `none starting healthy unhealthy`.
+    pub status: String,
+    /// Failures in a row.
+    pub failing_streak: i64,
 }
 
 /// Answer to `GET /containers/{id}/json`.

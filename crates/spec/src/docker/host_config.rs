@@ -147,7 +147,7 @@ pub struct Resources {
     pub blkio_weight: u16,
     /// Weight per device.
     #[serde(deserialize_with = "nullable")]
-    pub blkio_weight_device: Vec<Value>,
+    pub blkio_weight_device: Vec<WeightDevice>,
     /// Read bytes per second per device.
     #[serde(deserialize_with = "nullable")]
     pub blkio_device_read_bps: Vec<ThrottleDevice>,
@@ -184,7 +184,7 @@ pub struct Resources {
     /// `c 42:* rmw` rules.
     pub device_cgroup_rules: Option<Vec<String>>,
     /// Device driver requests (GPUs).
-    pub device_requests: Option<Vec<Value>>,
+    pub device_requests: Option<Vec<DeviceRequest>>,
     /// Soft limit, bytes.
     #[serde(deserialize_with = "nullable")]
     pub memory_reservation: i64,
@@ -212,6 +212,35 @@ pub struct Resources {
     /// Windows only.
     #[serde(rename = "IOMaximumBandwidth", deserialize_with = "nullable")]
     pub io_maximum_bandwidth: u64,
+}
+
+/// The weight of one block device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct WeightDevice {
+    /// Device path on the host.
+    pub path: String,
+    /// 10 … 1000; 0 for the default.
+    pub weight: u16,
+}
+
+/// Devices asked for by what they are, not by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeviceRequest {
+    /// Who provides them: `cdi`, `nvidia`, `amd`; empty for whoever has the capabilities.
+    #[serde(deserialize_with = "nullable")]
+    pub driver: String,
+    /// How many; -1 all.
+    #[serde(deserialize_with = "nullable")]
+    pub count: i64,
+    /// Which ones.
+    #[serde(rename = "DeviceIDs")]
+    pub device_ids: Option<Vec<String>>,
+    /// What they must be able to: one of these lists, whole.
+    pub capabilities: Option<Vec<Vec<String>>>,
+    /// For the driver.
+    pub options: Option<BTreeMap<String, String>>,
 }
 
 /// A rate limit on one device.

@@ -5,13 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use budu_sys::mount::Detached;
-use budu_sys::rooted::Missing;
+use budu_sys::process;
+use budu_sys::rooted::{Missing, Root};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
 
 use super::{CLONE_NEWUSER, MS_SLAVE, failed, has_own, idmap, in_place};
 use crate::init::Failing;
 use crate::plan::{MountSource, Plan};
 
+const CLONE_NEWNS: i32 = 0x0002_0000;
 const MAP: &str = "show its owners through the id map";
 
 /// A detached clone.
@@ -78,10 +80,15 @@ pub(crate) fn lend(plan: &Plan, userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(
             }
             continue;
         }
-        if userns.is_none() && mount.idmap.is_none() && !is_descriptor(path) {
+        let foreign = mount.source.of_process();
+        if userns.is_none() && mount.idmap.is_none() && !is_descriptor(path) && foreign.is_none() {
             continue;
         }
-        let Ok(clone) = clone_path(path, *recursive) else { continue };
+        let clone = match foreign {
+            Some((pid, inside)) => clone_of_process(pid, inside, *recursive),
+            None => clone_path(path, *recursive),
+        };
+        let Ok(clone) = clone else { continue };
         if userns.is_some() {
             // Whoever rules the container's user namespace must not mount on the host.
             clone.set_attributes(0, 0, MS_SLAVE, true).map_err(about("cut the source off from the host"))?;
@@ -109,6 +116,21 @@ fn clone_path(path: &Path, recursive: bool) -> io::Result<Detached> {
         Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_descriptor(path) => clone_opened(path, recursive),
         other => other,
     }
+}
+
+/// Clones what lies in another process's tree. Only from inside its mount
+/// namespace it may be cloned; paths are resolved below its root, whatever
+/// links are in the way.
+fn clone_of_process(pid: u32, path: &Path, recursive: bool) -> io::Result<Detached> {
+    let open = |path: &str| rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    let (own, host) = (open("/proc/self/ns/mnt")?, open("/")?);
+    let (there, root) = (open(&format!("/proc/{pid}/ns/mnt"))?, open(&format!("/proc/{pid}/root"))?);
+    let found = Root::new(root).open(path, OFlags::PATH)?;
+    process::setns(there.as_fd(), CLONE_NEWNS)?;
+    let clone = Detached::clone_of(found.as_fd(), Path::new(""), recursive);
+    process::setns(own.as_fd(), CLONE_NEWNS)?;
+    rustix::process::fchdir(&host)?;
+    clone
 }
 
 /// Clones what a descriptor refers to that was opened in another mount
