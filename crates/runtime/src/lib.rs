@@ -23,6 +23,8 @@ mod launcher;
 pub mod limits;
 mod mount_options;
 pub mod oci;
+#[doc(hidden)]
+pub mod parsers;
 pub mod plan;
 pub mod protocol;
 mod shim;

@@ -5,7 +5,8 @@ use budu_spec::oci::Resources;
 use crate::cgroup;
 use crate::compile;
 use crate::init::Failing;
-use crate::oci::limits::{is_nothing, merge, to_undo, to_write};
+use crate::oci::limits::{is_nothing, merge, to_write};
+use crate::oci::undo::to_undo;
 use crate::plan::CgroupPlan;
 use crate::protocol::{Failure, FailureClass};
 

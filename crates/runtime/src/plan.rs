@@ -8,7 +8,7 @@
 mod group;
 mod process;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,12 @@ impl Plan {
             || self.namespaces.join.iter().any(|(bit, _)| enters_user(*bit))
             || self.cgroup.systemd
             || !self.net_devices.is_empty()
-            || self.mounts.iter().any(|mount| mount.idmap.is_some() || mount.source.of_process().is_some())
+            || self.mounts.iter().any(|mount| {
+                // A file that was opened may be one that the host's tree does not show any more: its clone is
+                // made where it was opened.
+                let opened = matches!(&mount.source, MountSource::Bind { path, .. } if is_descriptor(path));
+                opened || mount.idmap.is_some() || mount.source.of_process().is_some()
+            })
     }
 }
 
@@ -253,6 +258,11 @@ impl MountSource {
         let pid = parts.next()?.to_str()?.parse().ok()?;
         (parts.next()? == "root").then(|| (pid, parts.as_path()))
     }
+}
+
+/// Whether a path names an open file of whoever resolves it.
+pub(crate) fn is_descriptor(path: &Path) -> bool {
+    ["/proc/self/fd", "/proc/thread-self/fd", "/dev/fd"].iter().any(|directory| path.starts_with(directory))
 }
 
 /// A device node.

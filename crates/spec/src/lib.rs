@@ -10,6 +10,7 @@
 //! - [`image`]: the image specification's manifests and configurations.
 //! - [`Reference`], [`Digest`], [`Id`]: names of images, content, containers.
 //! - [`Filters`]: the `filters` query parameter.
+//! - [`kernel`]: resource limits and kernel parameters of namespaces.
 //! - [`ErrorClass`]: the closed list of reasons why something was refused; the
 //!   daemon maps a class to an HTTP status in one place.
 //!
@@ -25,6 +26,7 @@ pub mod error;
 pub mod filter;
 pub mod id;
 pub mod image;
+pub mod kernel;
 pub mod names;
 pub mod oci;
 pub mod reference;

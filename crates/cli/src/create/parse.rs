@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use budu_spec::docker::{DeviceRequest, ThrottleDevice, Ulimit, WeightDevice};
+use budu_spec::kernel::{RLIMITS, Scope, sysctl_scope};
 
 /// `--attach`: one of the three streams.
 pub(super) fn attach(text: &str) -> Result<String, String> {
@@ -64,44 +65,16 @@ pub(crate) fn cpus(text: &str) -> Result<i64, String> {
 
 /// `--sysctl`: `name=value` in a namespaced part of the kernel's parameters.
 pub(super) fn sysctl(text: &str) -> Result<(String, String), String> {
-    const ALLOWED: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     let refused = || format!("sysctl '{text}' is not allowed");
     let (name, value) = text.split_once('=').ok_or_else(refused)?;
-    let allowed = ALLOWED.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
+    let allowed = matches!(sysctl_scope(name), Some(Scope::Ipc | Scope::Network));
     if allowed { Ok((name.to_owned(), value.to_owned())) } else { Err(refused()) }
 }
 
 /// `--ulimit`: `name=soft[:hard]`.
 pub(super) fn ulimit(text: &str) -> Result<Ulimit, String> {
-    const NAMES: &[&str] = &[
-        "as",
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
     let (name, limits) = text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
-    if !NAMES.contains(&name) {
+    if !RLIMITS.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let limit = |text: &str| if text.is_empty() { Ok(-1) } else { crate::flags::parse_int(text) };

@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a create request, with Docker's texts.
 
 use budu_spec::docker::{ApiVersion, ContainerCreate, HostConfig};
+use budu_spec::kernel::{Scope, sysctl_scope};
 
 use super::{health, mounts, ports, resources, security};
 use crate::Error;
@@ -167,25 +168,15 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
 
 /// Only kernel parameters of the container's own namespaces may be set.
 fn sysctls(host: &HostConfig) -> Result<(), Error> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     for (key, _) in host.sysctls.iter().flatten() {
         let dotted = key.replace('/', ".");
-        let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
-        let uts = matches!(dotted.as_str(), "kernel.domainname");
-        let refused = match () {
-            () if key.contains("..") => true,
-            () if ipc => host.ipc_mode == "host",
-            () if uts => host.uts_mode == "host",
-            () => !dotted.starts_with("net."),
+        let refused = match sysctl_scope(&dotted) {
+            _ if key.contains("..") => true,
+            Some(Scope::Ipc) => host.ipc_mode == "host",
+            Some(Scope::Uts) => dotted != "kernel.domainname" || host.uts_mode == "host",
+            // Of a container with the host's network it is refused before.
+            Some(Scope::Network) => false,
+            Some(Scope::User) | None => true,
         };
         if refused {
             return Err(Error::invalid(format!("sysctl \"{key}\" is not in a separate kernel namespace")));

@@ -113,6 +113,7 @@ fn clone_first(token: &SingleThreaded, plan: &Plan, dowry: Dowry<'_>, group: Opt
             cgroup: entry.as_ref(),
             born_inside: born_into.is_some(),
             hierarchies: &hierarchies,
+            group: place(group),
             stdio: dowry.stdio,
             gate: dowry.gate,
             die_with_parent: dowry.die_with_parent,
@@ -167,6 +168,11 @@ fn provide(plan: &Plan, layout: Option<&Layout>, born: &Newborn) -> Failing<Opti
 fn hierarchies(group: Option<&Cgroup>) -> Vec<String> {
     let Some(group) = group.filter(|group| group.version() == Version::V1) else { return Vec::new() };
     group.hierarchies().map(|controllers| controllers.names().collect::<Vec<_>>().join(",")).collect()
+}
+
+/// Where the host shows a cgroup of version 2.
+fn place(group: Option<&Cgroup>) -> Option<std::path::PathBuf> {
+    group.filter(|group| group.version() == Version::V2)?.places().next().map(|(_, path)| path)
 }
 
 /// Where and how a further process joins a container.

@@ -136,6 +136,16 @@ pub(crate) fn remove(layout: &Layout, place: &str) -> Failing<()> {
     Ok(Cgroup::remove_at(&place.layout(layout)?, &place.path)?)
 }
 
+/// Removes a group that a container was to have, unless others are in it: it
+/// may be theirs.
+pub(crate) fn remove_idle(layout: &Layout, place: &str) -> Failing<()> {
+    let place: Place = place.parse()?;
+    match Cgroup::open(&place.layout(layout)?, &place.path) {
+        Ok(mut group) if group.drain(DRAIN_TIMEOUT) => Ok(group.remove()?),
+        _ => Ok(()),
+    }
+}
+
 /// Changes limits: those that `resources` has. Without device rules they stay
 /// as they are.
 pub(crate) fn update(layout: &Layout, plan: &CgroupPlan, place: &str, resources: &Resources) -> Failing<()> {
@@ -157,6 +167,11 @@ pub(crate) fn metrics(layout: &Layout, plan: &CgroupPlan, id: &str, place: &str)
     let mut metrics = measure::measure(&open(layout, place)?);
     metrics.intel_rdt = rdt_metrics(plan.intel_rdt.as_ref(), id);
     Ok(metrics)
+}
+
+/// What the files of a group say.
+pub(crate) fn measured(group: &Cgroup) -> Metrics {
+    measure::measure(group)
 }
 
 /// The door for an exec'd process. `below` are the command line's `--cgroup`

@@ -29,7 +29,7 @@ impl Place {
 
     /// Where the file system driver makes a plan's group.
     pub(super) fn of_files(layout: &Layout, plan: &CgroupPlan) -> Result<Place, cgroup::Error> {
-        let path = CgroupPath::parse(&plan.path)?;
+        let path = CgroupPath::parse(&plan.path).map_err(|error| taken_root(layout, plan).unwrap_or(error))?;
         if !plan.under_own {
             return Ok(Place::at(path));
         }
@@ -50,6 +50,13 @@ impl Place {
     pub(super) fn layout(&self, layout: &Layout) -> Result<Layout, cgroup::Error> {
         layout.clone().based(&self.bases)
     }
+}
+
+/// Of the root group most can be told that it is taken, as any other one that has processes.
+fn taken_root(layout: &Layout, plan: &CgroupPlan) -> Option<cgroup::Error> {
+    let path = layout.hierarchies.first().filter(|_| plan.path == "/")?.mount.clone();
+    let count = std::fs::read_to_string(path.join("cgroup.procs")).ok()?.lines().count();
+    (count > 0).then_some(cgroup::Error::NotEmpty { path, count })
 }
 
 impl fmt::Display for Place {

@@ -113,6 +113,14 @@ fn intel_rdt(config: &oci::IntelRdt, id: &str) -> Result<IntelRdtPlan, CompileEr
     if group == "." || group == ".." || (group.len() > 1 && group.contains('/')) {
         return Err(wrong("linux.intelRdt.closID", format!("invalid intelRdt.ClosID {group:?}")));
     }
+    let bandwidth = config.mem_bw_schema.as_str();
+    if !bandwidth.is_empty() && (!bandwidth.starts_with("MB:") || bandwidth.contains('\n')) {
+        let reason = format!("{bandwidth:?}: want one line that begins with MB:");
+        return Err(wrong("linux.intelRdt.memBwSchema", reason));
+    }
+    if let Some(n) = config.schemata.iter().position(|line| line.contains('\n')) {
+        return Err(wrong(format!("linux.intelRdt.schemata[{n}]"), "a newline in one line"));
+    }
     let own = [&config.l3_cache_schema, &config.mem_bw_schema].into_iter().chain(&config.schemata);
     Ok(IntelRdtPlan {
         group: if group.is_empty() { id } else { group }.to_owned(),
@@ -138,6 +146,20 @@ mod tests {
         ];
         for (path, (expected, under_own)) in table {
             assert_eq!(place(path, "id"), (expected.to_owned(), under_own), "{path}");
+        }
+    }
+
+    #[test]
+    fn schemata_are_lines() {
+        let rdt = |value| intel_rdt(&serde_json::from_value(value).unwrap(), "id").map(|plan| plan.schemata);
+        let good = serde_json::json!({"memBwSchema": "MB:0=20;1=70", "schemata": ["L3:0=f"]});
+        assert_eq!(rdt(good).unwrap(), ["MB:0=20;1=70", "L3:0=f"]);
+        for (bad, field) in [
+            (serde_json::json!({"memBwSchema": "L3:0=f"}), "linux.intelRdt.memBwSchema"),
+            (serde_json::json!({"memBwSchema": "MB:0=20\nL3:0=f"}), "linux.intelRdt.memBwSchema"),
+            (serde_json::json!({"schemata": ["L3:0=f", "MB:0=20\nL3:0=f"]}), "linux.intelRdt.schemata[1]"),
+        ] {
+            assert_eq!(rdt(bad).unwrap_err().field, field);
         }
     }
 

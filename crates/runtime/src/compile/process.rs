@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use budu_spec::oci;
+use budu_spec::{kernel, oci};
 use budu_sys::capability::Capability;
 
 use super::{CompileError, attributes, wrong};
@@ -157,30 +157,9 @@ pub(super) fn unknown_capabilities(config: &oci::Capabilities) -> Vec<&str> {
     unknown
 }
 
-/// Names of getrlimit(2), in the order of their numbers.
-const RLIMITS: [&str; 16] = [
-    "CPU",
-    "FSIZE",
-    "DATA",
-    "STACK",
-    "CORE",
-    "RSS",
-    "NPROC",
-    "NOFILE",
-    "MEMLOCK",
-    "AS",
-    "LOCKS",
-    "SIGPENDING",
-    "MSGQUEUE",
-    "NICE",
-    "RTPRIO",
-    "RTTIME",
-];
-
 fn rlimit(n: usize, config: &oci::Rlimit) -> Result<(u32, u64, u64), CompileError> {
     let name = config.kind.strip_prefix("RLIMIT_").unwrap_or(&config.kind);
-    let number = (0u32..).zip(RLIMITS).find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(number, _)| number);
-    let number = number
+    let number = kernel::rlimit(name)
         .ok_or_else(|| wrong(format!("process.rlimits[{n}].type"), format!("wrong rlimit value: {}", config.kind)))?;
     if config.soft > config.hard {
         return Err(wrong(format!("process.rlimits[{n}]"), format!("{name}: soft limit is above the hard one")));

@@ -1,19 +1,9 @@
 //! `linux.sysctl`: which kernel parameters a container may set, and where they are.
 
+use budu_spec::kernel::{Scope, sysctl_scope};
 use budu_spec::oci;
 
 use super::{CompileError, namespaces, wrong};
-
-const IPC: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
 
 /// Paths below /proc/sys and values. `own` are the namespaces the container does not share: given, only what belongs to
 /// one of them may be set.
@@ -53,30 +43,21 @@ fn path(key: &str) -> String {
 /// that is for whoever can look at it, see [`super::check_host`].
 fn allowed(key: &str, own: u64) -> Result<(), String> {
     let has = |bit: u64| own & bit != 0;
-    if IPC.contains(&key) || key.starts_with("fs.mqueue.") {
-        return match has(namespaces::IPC) {
-            true => Ok(()),
-            false => Err(format!("sysctl {key:?} is not allowed in the hosts ipc namespace")),
-        };
-    }
-    if key.starts_with("net.") {
-        return match has(namespaces::NETWORK) {
-            true => Ok(()),
-            false => Err(format!("sysctl {key:?} not allowed in host network namespace")),
-        };
-    }
-    if key.starts_with("user.") {
+    match sysctl_scope(key) {
+        Some(Scope::Ipc) if !has(namespaces::IPC) => {
+            Err(format!("sysctl {key:?} is not allowed in the hosts ipc namespace"))
+        }
+        Some(Scope::Network) if !has(namespaces::NETWORK) => {
+            Err(format!("sysctl {key:?} not allowed in host network namespace"))
+        }
         // The host's counts bound every container's: only one with a user namespace has its own.
-        return match has(namespaces::USER) {
-            true => Ok(()),
-            false => Err(format!("setting ucounts without a user namespace not allowed: {key}")),
-        };
-    }
-    match key {
-        "kernel.domainname" if has(namespaces::UTS) => Ok(()),
-        "kernel.hostname" if has(namespaces::UTS) => {
+        Some(Scope::User) if !has(namespaces::USER) => {
+            Err(format!("setting ucounts without a user namespace not allowed: {key}"))
+        }
+        Some(Scope::Uts) if key == "kernel.hostname" && has(namespaces::UTS) => {
             Err(format!("sysctl {key:?} is not allowed as it conflicts with the OCI \"hostname\" field"))
         }
+        Some(scope) if scope != Scope::Uts || has(namespaces::UTS) => Ok(()),
         _ => Err(format!("sysctl {key:?} is not in a separate kernel namespace")),
     }
 }

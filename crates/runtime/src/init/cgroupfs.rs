@@ -34,6 +34,8 @@ pub(super) struct View<'a> {
     pub(super) whole: bool,
     /// It may be in no cgroup of its own, without privilege.
     pub(super) optional: bool,
+    /// Where the host shows its cgroup of version 2, if it has one.
+    pub(super) group: Option<&'a Path>,
 }
 
 /// One hierarchy of version 1.
@@ -85,8 +87,7 @@ fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
         Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy) => {}
         Err(e) => return Err(e),
     }
-    // In a user namespace without a cgroup namespace of its own the host's is shown.
-    let bound = Detached::clone_of(CWD, Path::new(TOP), true).and_then(|clone| {
+    let bound = Detached::clone_of(CWD, bound_in_place(view), true).and_then(|clone| {
         clone.set_attributes(0, 0, MS_SLAVE, true)?;
         clone.set_attributes(view.set & !attr::ATIME, 0, 0, false)?;
         clone.attach(target.as_fd())
@@ -98,6 +99,12 @@ fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
         }
         other => other,
     }
+}
+
+/// What is bound where a user namespace may not mount: in a cgroup namespace of
+/// its own the container sees no more than its own group; without, the host's tree.
+fn bound_in_place<'a>(view: &View<'a>) -> &'a Path {
+    view.group.filter(|_| view.own_namespace).unwrap_or(Path::new(TOP))
 }
 
 /// Options of version 2 as the host mounts it.
@@ -172,6 +179,13 @@ impl Hierarchy {
     }
 }
 
+/// Hierarchies of version 1 by name and place, and options of version 2, out
+/// of a mountinfo file and a /proc/self/cgroup.
+pub(crate) fn parsed(table: &[u8], own: &str) -> (Vec<(String, PathBuf)>, Vec<String>) {
+    let hierarchies = mounted(table, &controllers(own)).into_iter().map(|one| (one.name, one.mount)).collect();
+    (hierarchies, v2_options(table))
+}
+
 /// Controllers and names of version 1 hierarchies, out of /proc/self/cgroup.
 fn controllers(own: &str) -> Vec<String> {
     let lists = own.lines().filter(|line| !line.starts_with("0:")).filter_map(|line| line.split(':').nth(1));
@@ -216,6 +230,23 @@ mod tests {
     use super::*;
 
     const OWN: &str = "9:name=systemd:/user\n8:cpu,cpuacct:/a/b\n4:memory:/\n0::/x\n";
+
+    #[test]
+    fn only_the_own_group_is_bound_in_its_namespace() {
+        let group = Path::new("/sys/fs/cgroup/a");
+        let view = |own_namespace, group| View {
+            set: 0,
+            hierarchies: &[],
+            own_namespace,
+            new_namespace: own_namespace,
+            whole: true,
+            optional: false,
+            group,
+        };
+        assert_eq!(bound_in_place(&view(true, Some(group))), group);
+        assert_eq!(bound_in_place(&view(false, Some(group))), Path::new(TOP));
+        assert_eq!(bound_in_place(&view(true, None)), Path::new(TOP));
+    }
 
     #[test]
     fn options_of_version_2() {

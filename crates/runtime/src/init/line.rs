@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use budu_sys::process;
 use rustix::io::Errno;
 
-use super::{Failing, Gate, HOOKED, LENT, MAPS_WRITTEN, START, failed};
+use super::{Failing, Gate, HOOKED, LENT, MAPS_WRITTEN, NOTED, START, failed};
 use crate::protocol::{self, Event, Failure};
 
 /// A failure is one message on the socket; what a hook said must not make it larger than readers expect.
@@ -74,6 +74,8 @@ impl<'a> Line<'a> {
         match self.gate {
             Gate::Report => self.wait_on(self.report, START),
             Gate::Fifo { go, .. } => {
+                // Without it nobody could find us.
+                self.wait_on(self.report, NOTED);
                 process::close_borrowed(self.report);
                 self.reported = true;
                 self.wait_on(go.as_fd(), START);

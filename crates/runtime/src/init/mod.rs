@@ -27,7 +27,7 @@ mod user;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use budu_spec::oci;
 use budu_sys::cgroup;
@@ -37,9 +37,10 @@ use budu_sys::scheduling;
 use rustix::fs::{Mode, OFlags};
 
 pub(crate) use attributes::raise_limits;
+pub(crate) use cgroupfs::parsed as cgroup_mounts;
 pub(crate) use exec::{Container, ExecStart, run as run_exec};
 pub(crate) use hooks::{Stage, run_hooks, state};
-pub(crate) use rootfs::lend;
+pub(crate) use rootfs::{bare_kernel_mounts, lend};
 pub(crate) use sibling::{adopt, bear};
 pub(crate) use terminal::leave_lines;
 
@@ -79,6 +80,9 @@ pub(crate) const MAPS_WRITTEN: u8 = b'M';
 pub(crate) const LENT: u8 = b'L';
 /// Byte from the parent: the hooks of the host have run.
 pub(crate) const HOOKED: u8 = b'H';
+/// Byte from the parent: its state says which process this is, so that it may
+/// be left to wait.
+pub(crate) const NOTED: u8 = b'N';
 /// Byte from the parent or at the gate: execute the program.
 pub(crate) const START: u8 = b'S';
 
@@ -134,6 +138,8 @@ pub(crate) struct InitStart<'a> {
     pub(crate) born_inside: bool,
     /// Names of the cgroup version 1 hierarchies it is in; none on version 2.
     pub(crate) hierarchies: &'a [String],
+    /// Where the host shows its cgroup of version 2; `None` for one that systemd made.
+    pub(crate) group: Option<PathBuf>,
     /// Standard input, output, error; none keeps the inherited ones, unless there is a terminal.
     pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
     /// Who lets the program run, and how.
@@ -181,8 +187,9 @@ fn become_program(start: &InitStart<'_>, line: &mut Line<'_>) -> Failing<()> {
     // Not earlier in a new user namespace: the files of its maps would then be
     // root's, and a parent who is not root could not write them.
     process::hide();
+    let group = start.group.clone().or_else(|| scope(plan));
     let (labels, agent) = enter_namespaces(start)?;
-    let (root, terminal) = build_root(plan, start.hierarchies, lent, line)?;
+    let (root, terminal) = build_root(plan, (start.hierarchies, group), lent, line)?;
     root.write_sysctls(&plan.sysctls)?;
     root.protect(plan)?;
     root.enter(plan)?;
@@ -247,11 +254,11 @@ fn enter_namespaces<'a>(start: &InitStart<'a>) -> Failing<(Labels<'a>, Option<Ag
 /// that run in the container's namespaces.
 fn build_root(
     plan: &Plan,
-    hierarchies: &[String],
+    (hierarchies, group): (&[String], Option<PathBuf>),
     lent: Vec<(u16, OwnedFd)>,
     line: &Line<'_>,
 ) -> Failing<(rootfs::NewRoot, Option<Terminal>)> {
-    let root = rootfs::build(plan, hierarchies, lent)?;
+    let root = rootfs::build(plan, hierarchies, group, lent)?;
     if plan.process.make_cwd {
         root.make_directory(&plan.process.cwd);
     }
@@ -300,6 +307,17 @@ pub(crate) fn become_inner_root() -> Failing<()> {
         Err(rustix::io::Errno::PERM) => Ok(()),
         other => other.map_err(|e| what(e.into())),
     }
+}
+
+/// Where the host shows the scope that systemd has put this process into, as
+/// long as it is in the host's cgroup namespace.
+fn scope(plan: &Plan) -> Option<PathBuf> {
+    if !plan.cgroup.systemd {
+        return None;
+    }
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/")).filter(|path| !path.is_empty())?;
+    Some(Path::new("/sys/fs/cgroup").join(path))
 }
 
 /// Enters the cgroup where clone3 could not, then the cgroup namespace, whose

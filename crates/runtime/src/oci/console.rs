@@ -163,7 +163,13 @@ pub(super) fn write_pid(path: &Path, pid: i32) -> Failing<()> {
     temporary.push(name);
     let temporary = path.with_file_name(temporary);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(0o644)).map_err(|e| what(e.into()))?;
-    rustix::io::write(&file, pid.to_string().as_bytes()).map_err(|e| what(e.into()))?;
-    std::fs::rename(&temporary, path).map_err(what)
+    let written =
+        rustix::fs::open(&temporary, flags, Mode::from_raw_mode(0o644)).map_err(io::Error::from).and_then(|file| {
+            io::Write::write_all(&mut std::fs::File::from(file), pid.to_string().as_bytes())?;
+            std::fs::rename(&temporary, path)
+        });
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        what(e)
+    })
 }

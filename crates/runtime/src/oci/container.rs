@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use budu_spec::oci;
 use budu_sys::cgroup::Cgroup;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
@@ -148,7 +148,7 @@ impl Container {
         check_id(id)?;
         let what = format!("make the state directory {}", global.root.display());
         make_root(&global.root).map_err(failed(&what))?;
-        let path = global.root.join(id);
+        let path = std::path::absolute(global.root.join(id)).map_err(failed(&what))?;
         match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o711)) {
             Ok(()) => {}
             Err(rustix::io::Errno::EXIST) => {
@@ -159,8 +159,15 @@ impl Container {
             }
             Err(e) => return Err(failed(&what)(e.into())),
         }
-        let dir = open_directory(&path).map_err(failed(&what))?;
-        Ok(Container { path, dir, state: State { id: id.to_owned(), ..State::default() } })
+        let container = open_directory(&path).and_then(|dir| {
+            // Held until nobody makes it any more: us, and its first process until that stands.
+            rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(Container { path: path.clone(), dir, state: State { id: id.to_owned(), ..State::default() } })
+        });
+        container.map_err(|e| {
+            let _ = std::fs::remove_dir(&path);
+            failed(&what)(e)
+        })
     }
 
     /// Finds a container.
@@ -219,13 +226,18 @@ impl Container {
         if !self.is_alive() {
             return Ok(Status::Stopped);
         }
-        if rustix::fs::accessat(&self.dir, GO, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok() {
-            return Ok(Status::Created);
+        if self.is_frozen()? {
+            return Ok(Status::Paused);
         }
-        if self.is_frozen()? { Ok(Status::Paused) } else { Ok(Status::Running) }
+        if self.waits() { Ok(Status::Created) } else { Ok(Status::Running) }
     }
 
-    fn is_frozen(&self) -> Failing<bool> {
+    /// Whether it has a gate that nobody has opened.
+    pub(crate) fn waits(&self) -> bool {
+        rustix::fs::accessat(&self.dir, GO, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    pub(crate) fn is_frozen(&self) -> Failing<bool> {
         Ok(match self.group()? {
             Some(group) => group.is_frozen()?,
             None => false,
@@ -269,6 +281,11 @@ impl Container {
         std::fs::remove_dir_all(&self.path).map_err(failed(&format!("remove {}", self.path.display())))
     }
 
+    /// Whether somebody is still making it: it has no process yet, but will.
+    pub(crate) fn is_being_made(&self) -> bool {
+        rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::AGAIN)
+    }
+
     /// The gate is open: the container is no longer `created`.
     pub(crate) fn remove_gate(&self) {
         for name in [GO, NEWS] {
@@ -291,14 +308,31 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 /// State letter and start time of a process, proc_pid_stat(5).
 pub(crate) fn process_stat(pid: i32) -> io::Result<(char, u64)> {
-    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
-    let text = String::from_utf8_lossy(&text);
-    // The name in parentheses may hold anything, so fields are counted from its end.
-    let rest = text.rsplit_once(')').map(|(_, rest)| rest.trim_start()).unwrap_or_default();
-    let mut fields = rest.split(' ');
+    let text = stat_line(pid)?;
+    let mut fields = fields(&text);
     let state = fields.next().and_then(|word| word.chars().next());
     let start = fields.nth(18).and_then(|word| word.parse().ok());
     state.zip(start).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Whether a process, or what is left of it until it is reaped, has executed
+/// a program since it was made; `None` when it is gone.
+pub(crate) fn has_executed(pid: i32) -> Option<bool> {
+    /// A flag of the kernel's that exec takes away, before it closes descriptors.
+    const PF_FORKNOEXEC: u64 = 0x40;
+    let text = stat_line(pid).ok()?;
+    let flags: u64 = fields(&text).nth(6)?.parse().ok()?;
+    Some(flags & PF_FORKNOEXEC == 0)
+}
+
+fn stat_line(pid: i32) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat"))?).into_owned())
+}
+
+/// From the process's state on. The name in parentheses before it may hold
+/// anything, so fields are counted from its end.
+fn fields(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(')').map(|(_, rest)| rest.trim_start()).unwrap_or_default().split(' ')
 }
 
 #[cfg(test)]
@@ -320,5 +354,8 @@ mod tests {
         let (state, start) = process_stat(std::process::id().cast_signed()).unwrap();
         assert!("RS".contains(state));
         assert!(start > 0);
+        // A test's threads are of a program that was executed.
+        assert_eq!(has_executed(std::process::id().cast_signed()), Some(true));
+        assert_eq!(has_executed(-1), None);
     }
 }

@@ -13,11 +13,12 @@ use rustix::fs::{FileType, Mode, OFlags};
 use super::arguments::{Global, Word, flag, next, number, positional, required, undefined};
 use super::container::{Container, GO, NEWS, NEWS_DIRECTORY, State, process_stat};
 use super::log::Log;
+use super::notify::{Manager, Relay};
 use super::{console, hooks};
 use crate::birth::{self, Dowry, Newborn};
 use crate::cgroup;
 use crate::compile::{self, Bundle, Extras};
-use crate::init::{Failing, Gate, HOOKED, failed, invalid};
+use crate::init::{Failing, Gate, HOOKED, NOTED, failed, invalid};
 use crate::plan::{CgroupPlan, Plan, Resources, Rootfs};
 use crate::protocol::{self, Event, Failure, FailureClass};
 
@@ -67,6 +68,8 @@ pub(super) struct Standing {
     pub(super) born: Newborn,
     /// Controlling end of its terminal.
     pub(super) terminal: Option<OwnedFd>,
+    /// Its socket for the service manager, if it is to run at once.
+    pub(super) relay: Option<Relay>,
 }
 
 pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failing<i32> {
@@ -103,16 +106,21 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     let detached = purpose != Purpose::Foreground;
     console::check(terminal, detached, options.console_socket.as_deref())?;
     let socket = options.console_socket.as_deref().map(console::connect).transpose()?;
+    let manager = Manager::of_environment();
     let mut container = Container::reserve(global, &id)?;
+    if let Some(manager) = &manager {
+        manager.provide(&mut spec, &container.path);
+    }
     let parts = Parts { bundle: &bundle, spec: &spec, bytes: &bytes };
-    let made = make(global, log, options, purpose, &parts, &mut container);
-    let made = made.and_then(|(born, group, master)| {
+    let made = relay(manager, purpose, &container)
+        .and_then(|relay| make(global, log, options, purpose, &parts, &mut container).map(|made| (made, relay)));
+    let made = made.and_then(|((born, group, master), relay)| {
         let handed = hand_over(options, &container, socket.as_ref(), master.as_ref(), &born);
         match handed {
             Ok(()) => {
                 // From here on the group belongs to the container.
                 drop(group.map(Cgroup::keep));
-                Ok((born, master.filter(|_| socket.is_none())))
+                Ok((born, master.filter(|_| socket.is_none()), relay))
             }
             Err(failure) => {
                 born.abort();
@@ -122,7 +130,7 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
         }
     });
     match made {
-        Ok((born, terminal)) => Ok(Standing { container, born, terminal }),
+        Ok((born, terminal, relay)) => Ok(Standing { container, born, terminal, relay }),
         Err(failure) => {
             if container.state.pid != 0 {
                 // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
@@ -132,6 +140,13 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
             Err(failure)
         }
     }
+}
+
+/// Prepares what the container tells the service manager through. One that waits for `start` will be listened to then.
+fn relay(manager: Option<Manager>, purpose: Purpose, container: &Container) -> Failing<Option<Relay>> {
+    let Some(manager) = manager else { return Ok(None) };
+    Manager::make_directory(container)?;
+    if purpose == Purpose::Create { Ok(None) } else { manager.listen(container).map(Some) }
 }
 
 type Made = (Newborn, Option<Cgroup>, Option<OwnedFd>);
@@ -157,6 +172,8 @@ fn make(
     let layout = cgroup::layout()?;
     let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
     container.state = state(global, parts, &plan, resolved);
+    // Whoever finds it without a process knows what there may be of it.
+    container.save()?;
     let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };
     let token = SingleThreaded::check().map_err(failed("count threads"))?;
     let dowry = Dowry { netns: None, layout: layout.as_ref(), stdio: None, gate, die_with_parent: false };
@@ -168,7 +185,9 @@ fn make(
         container.state.group.clear();
     }
     let rdt = plan.cgroup.intel_rdt.as_ref();
-    let outcome = cgroup::enter_rdt(rdt, &plan.id, born.pid).and_then(|()| attend_birth(container, &plan, &born));
+    let waits = purpose == Purpose::Create;
+    let outcome =
+        cgroup::enter_rdt(rdt, &plan.id, born.pid).and_then(|()| attend_birth(container, &plan, &born, waits));
     match outcome {
         Ok(master) => Ok((born, group, master)),
         Err(failure) => {
@@ -251,8 +270,9 @@ fn open_gate(container: &Container) -> Failing<Gate> {
 }
 
 /// Notes the new process, runs the host's hooks when it asks for them, and
-/// waits until it stands. Returns its terminal's controlling end.
-fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Failing<Option<OwnedFd>> {
+/// waits until it stands. `waits`: it will wait for `start`, without us.
+/// Returns its terminal's controlling end.
+fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn, waits: bool) -> Failing<Option<OwnedFd>> {
     let pid = born.pid.as_raw_nonzero().get();
     container.state.pid = pid;
     container.state.start_time = process_stat(pid).map_err(failed("find the container's first process"))?.1;
@@ -270,7 +290,13 @@ fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn) -> Faili
                 budu_sys::socket::send_with_fds(&born.report, &[HOOKED], &[])
                     .map_err(failed("tell the container's first process of the hooks"))?;
             }
-            Ok(Event::Created { .. }) => return Ok(fds.pop()),
+            Ok(Event::Created { .. }) => {
+                if waits {
+                    budu_sys::socket::send_with_fds(&born.report, &[NOTED], &[])
+                        .map_err(failed("tell the container's first process that it stands"))?;
+                }
+                return Ok(fds.pop());
+            }
             Ok(Event::Failed(failure)) => return Err(explained(failure, plan).about("error during container init")),
             _ => {
                 let message = "the container's first process ended before it stood".to_owned();

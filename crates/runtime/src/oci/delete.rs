@@ -18,6 +18,7 @@ use crate::protocol::{Failure, FailureClass};
 
 /// How long a killed process may take to go.
 const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failing<i32> {
     let (mut id, mut force) = (None, false);
@@ -43,7 +44,8 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     };
     match container.status()? {
         Status::Stopped => {}
-        Status::Created | Status::Creating => end(&container)?,
+        Status::Creating => return forget(container, global).map(|()| 0),
+        Status::Created => end(&container)?,
         _ if force => end(&container)?,
         other => {
             let message = format!("cannot delete container {id} that is not stopped: {}", other.as_str());
@@ -52,6 +54,35 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     }
     destroy(container, log)?;
     Ok(0)
+}
+
+/// Removes what is left of a creation that was cut off before there was a
+/// first process, or before it could be told which it is. That one ends by
+/// itself when it finds nobody to report to.
+fn forget(container: Container, global: &Global) -> Failing<()> {
+    let mut pauses = PATIENCE.as_millis() / PAUSE.as_millis();
+    // Nothing announces that a lock is given up.
+    while container.is_being_made() {
+        if pauses == 0 {
+            let message = format!("cannot delete container {}: it is being created", container.state.id);
+            return Err(Failure { class: FailureClass::State, message });
+        }
+        std::thread::sleep(PAUSE);
+        pauses -= 1;
+    }
+    // It may stand by now.
+    let container = Container::open(global, &container.state.id)?;
+    if container.state.pid != 0 {
+        let message = format!("cannot delete container {}: it has been created meanwhile", container.state.id);
+        return Err(Failure { class: FailureClass::State, message });
+    }
+    if !container.state.group.is_empty()
+        && let Some(layout) = cgroup::layout()?
+    {
+        cgroup::remove_idle(&layout, &container.state.group)?;
+    }
+    cgroup::leave_rdt(container.state.cgroup.intel_rdt.as_ref(), &container.state.id)?;
+    container.remove()
 }
 
 /// Kills the container and waits for its end.

@@ -125,7 +125,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
         return Ok(0);
     }
     let terminal = master.filter(|_| socket.is_none()).map(Foreground::new).transpose()?;
-    signals::attend(born.pid.as_raw_nonzero().get(), born.pidfd.as_fd(), &held, terminal)
+    signals::attend(born.pid.as_raw_nonzero().get(), born.pidfd.as_fd(), &held, terminal, None)
 }
 
 /// Makes the process and waits until its program runs.

@@ -14,6 +14,8 @@ use crate::init::{Failing, failed, invalid};
 use crate::protocol::{Failure, FailureClass};
 
 const SIGKILL: i32 = 9;
+/// Annotation of containers made of images.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 pub(super) fn command(global: &Global, parser: &mut Parser) -> Failing<i32> {
     let (mut id, mut signal, mut all) = (None, None, false);
@@ -25,7 +27,9 @@ pub(super) fn command(global: &Global, parser: &mut Parser) -> Failing<i32> {
         }
     }
     let container = Container::open(global, &required(id, "kill")?)?;
-    let signal = signal.as_deref().unwrap_or("SIGTERM");
+    // What the image wants to be stopped by, config.md "Annotations".
+    let wish = container.state.annotations.get(STOP_SIGNAL).filter(|wish| !wish.is_empty());
+    let signal = signal.as_deref().or(wish.map(String::as_str)).unwrap_or("SIGTERM");
     let number = match signal {
         // Asks only, kill(2).
         "0" => 0,

@@ -63,38 +63,6 @@ pub(crate) fn to_write(all: &Resources, wish: &Resources) -> Resources {
     write
 }
 
-/// What to write when that has failed half-way: of what it has, the values before.
-pub(crate) fn to_undo(before: &Resources, written: &Resources) -> Resources {
-    fn back<T: Clone>(before: &Option<T>, written: &Option<T>) -> Option<T> {
-        written.as_ref().and(before.clone())
-    }
-    let list = |before: &str, written: &str| if written.is_empty() { String::new() } else { before.to_owned() };
-    let memory = |before: &Memory, written: &Memory| Memory {
-        limit: back(&before.limit, &written.limit),
-        reservation: back(&before.reservation, &written.reservation),
-        swap: back(&before.swap, &written.swap),
-        swappiness: back(&before.swappiness, &written.swappiness),
-        ..Memory::default()
-    };
-    let cpu = |before: &Cpu, written: &Cpu| Cpu {
-        shares: back(&before.shares, &written.shares),
-        quota: back(&before.quota, &written.quota),
-        burst: back(&before.burst, &written.burst),
-        period: back(&before.period, &written.period),
-        realtime_runtime: back(&before.realtime_runtime, &written.realtime_runtime),
-        realtime_period: back(&before.realtime_period, &written.realtime_period),
-        cpus: list(&before.cpus, &written.cpus),
-        mems: list(&before.mems, &written.mems),
-        idle: back(&before.idle, &written.idle),
-    };
-    Resources {
-        memory: before.memory.as_ref().zip(written.memory.as_ref()).map(|(before, written)| memory(before, written)),
-        cpu: before.cpu.as_ref().zip(written.cpu.as_ref()).map(|(before, written)| cpu(before, written)),
-        pids: back(&before.pids, &written.pids),
-        ..Resources::default()
-    }
-}
-
 fn some<T: Default + PartialEq>(value: Option<T>) -> bool {
     value.is_some_and(|value| value != T::default())
 }
@@ -232,19 +200,6 @@ mod tests {
         assert_eq!(all.memory.unwrap().swap, None);
         let (_, write) = update(before, json!({"memory": {"reservation": 50}}));
         assert_eq!(write, resources(json!({"memory": {"reservation": 50}})));
-    }
-
-    #[test]
-    fn only_what_was_touched_is_undone() {
-        let before = resources(json!({"cpu": {"shares": 100, "idle": 1, "cpus": "0"}, "memory": {"limit": 5},
-            "pids": {"limit": 20}}));
-        let undo = |written| to_undo(&before, &resources(written));
-        assert_eq!(undo(json!({"cpu": {"idle": 3}})), resources(json!({"cpu": {"idle": 1}})));
-        assert_eq!(
-            undo(json!({"cpu": {"cpus": "7"}, "pids": {"limit": 3}})),
-            resources(json!({"cpu": {"cpus": "0"}, "pids": {"limit": 20}}))
-        );
-        assert_eq!(undo(json!({"unified": {"a.b": "c"}})), Resources::default());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod kill;
 pub(crate) mod limits;
 mod list;
 mod log;
+mod notify;
 mod output;
 mod pause;
 mod protect;
@@ -31,6 +32,7 @@ mod signals;
 mod spec;
 mod start;
 mod state;
+pub(crate) mod undo;
 mod update;
 
 use std::ffi::OsString;

@@ -25,16 +25,10 @@ pub(super) fn pause(global: &Global, parser: &mut Parser) -> Failing<i32> {
 
 pub(super) fn resume(global: &Global, parser: &mut Parser) -> Failing<i32> {
     let container = Container::open(global, &only_id(parser, "resume")?)?;
-    let status = container.status()?;
-    if status == Status::Stopped {
+    if container.status()? != Status::Paused {
         return Err(refused("container not paused"));
     }
-    let group = group(&container)?;
-    // One that is only created can be paused too, and is still `created` then.
-    if status != Status::Paused && !group.is_frozen()? {
-        return Err(refused("container not paused"));
-    }
-    group.thaw()?;
+    group(&container)?.thaw()?;
     Ok(0)
 }
 

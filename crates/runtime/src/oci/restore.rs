@@ -52,7 +52,7 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     }
     let outcome = Held::all().and_then(|held| {
         let terminal = restored.terminal.map(Foreground::new).transpose()?;
-        signals::attend(restored.container.state.pid, restored.pidfd.as_fd(), &held, terminal)
+        signals::attend(restored.container.state.pid, restored.pidfd.as_fd(), &held, terminal, None)
     });
     if outcome.is_err() {
         end(&restored.pidfd);

@@ -26,7 +26,13 @@ pub(super) fn command(global: &Global, log: &Log, parser: &mut Parser) -> Failin
     }
     if detach {
         let standing = create::create(global, log, &options, Purpose::Detached)?;
-        return match start::let_go(&standing.born).and_then(|()| start::poststart(&standing.container)) {
+        let started = start::let_go(&standing.born).and_then(|()| start::poststart(&standing.container));
+        if let (Ok(()), Some(relay)) = (&started, &standing.relay)
+            && let Err(failure) = relay.attend(standing.container.state.pid, &standing.born.pidfd)
+        {
+            log.warning(&failure.message);
+        }
+        return match started {
             Ok(()) => Ok(0),
             Err(failure) => {
                 standing.born.abort();
@@ -49,7 +55,8 @@ fn foreground(global: &Global, log: &Log, options: &Options, keep: bool, no_subr
     let outcome = standing.terminal.map(Foreground::new).transpose().and_then(|terminal| {
         start::let_go(&standing.born)?;
         start::poststart(&standing.container)?;
-        signals::attend(standing.container.state.pid, standing.born.pidfd.as_fd(), &held, terminal)
+        let (pid, pidfd) = (standing.container.state.pid, standing.born.pidfd.as_fd());
+        signals::attend(pid, pidfd, &held, terminal, standing.relay)
     });
     if outcome.is_err() {
         standing.born.abort();

@@ -7,6 +7,7 @@ use budu_sys::process::{self, Ended, SignalSet};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::console::Foreground;
+use super::notify::Relay;
 use crate::init::{Failing, failed};
 
 const SIGCHLD: i32 = 17;
@@ -26,9 +27,15 @@ impl Held {
     }
 }
 
-/// Waits for a child, passing on signals and, if there is one, the
-/// terminal's bytes. Returns the exit status as a shell would.
-pub(super) fn attend(pid: i32, pidfd: BorrowedFd<'_>, held: &Held, mut terminal: Option<Foreground>) -> Failing<i32> {
+/// Waits for a child, passing on signals, its readiness and, if there is one,
+/// the terminal's bytes. Returns the exit status as a shell would.
+pub(super) fn attend(
+    pid: i32,
+    pidfd: BorrowedFd<'_>,
+    held: &Held,
+    mut terminal: Option<Foreground>,
+    mut relay: Option<Relay>,
+) -> Failing<i32> {
     loop {
         let mut fds = vec![
             PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
@@ -37,6 +44,7 @@ pub(super) fn attend(pid: i32, pidfd: BorrowedFd<'_>, held: &Held, mut terminal:
         if let Some(terminal) = &terminal {
             fds.extend(terminal.watched());
         }
+        fds.extend(relay.as_ref().map(Relay::watched));
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(failed("wait for the container")(e.into())),
@@ -44,6 +52,10 @@ pub(super) fn attend(pid: i32, pidfd: BorrowedFd<'_>, held: &Held, mut terminal:
         drop(fds);
         if let Some(terminal) = &mut terminal {
             terminal.copy();
+        }
+        if let Some(ready) = relay.take_if(|relay| relay.is_ready()) {
+            // Whoever ends us ends the container: we are the service.
+            let _ = ready.tell(std::process::id());
         }
         while let Ok(Some(signal)) = process::read_signal(held.0.as_fd()) {
             match signal {

@@ -6,24 +6,33 @@ use std::os::fd::AsFd;
 use budu_spec::oci;
 use budu_sys::process;
 use lexopt::Parser;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
 use super::arguments::{Global, only_id};
-use super::container::{Container, GO, NEWS, Status};
+use super::container::{Container, GO, NEWS, Status, has_executed};
 use super::hooks;
 use super::log::Log;
+use super::notify::Manager;
 use crate::birth::Newborn;
 use crate::compile;
 use crate::init::{Failing, START, failed};
 use crate::protocol::{self, Event, Failure, FailureClass};
 
+const PAUSED: &str = "cannot start a container in the paused state";
+/// A first process that takes longer to execute may be one that is frozen.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Failing<i32> {
     let container = Container::open(global, &only_id(parser, "start")?)?;
-    match container.status()? {
-        Status::Created => {}
-        Status::Stopped => return Err(refused("cannot start a container that has stopped")),
-        Status::Running | Status::Paused => return Err(refused("cannot start an already running container")),
-        Status::Creating => return Err(refused("cannot start a container that is being created")),
+    // Whether it is frozen is asked only when it does not answer.
+    if container.state.pid == 0 || !container.is_alive() || !container.waits() {
+        return Err(refused(match container.status()? {
+            Status::Stopped => "cannot start a container that has stopped",
+            Status::Paused => PAUSED,
+            Status::Creating => "cannot start a container in the creating state",
+            Status::Created | Status::Running => "cannot start an already running container",
+        }));
     }
     if container.state.programless {
         return Err(refused("process property must not be empty"));
@@ -35,8 +44,14 @@ pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Faili
     };
     // The news first: its end tells of success, so it must be read from the beginning.
     let news = open(NEWS, OFlags::RDONLY)?;
-    let go = open(GO, OFlags::WRONLY)?;
+    let go = open(GO, OFlags::RDWR)?;
+    let relay = Manager::of_environment().map(|manager| manager.listen(&container)).transpose()?;
     rustix::io::write(&go, &[START]).map_err(|e| what(e.into()))?;
+    let answers = poll(&mut [PollFd::new(&news, PollFlags::IN)], Some(&PATIENCE)).is_ok_and(|ready| ready > 0);
+    // Whatever was taken from the gate is on its way.
+    if !answers && container.is_frozen()? && rustix::io::read(&go, &mut [0u8]).is_ok() {
+        return Err(refused(PAUSED));
+    }
     container.remove_gate();
     drop(go);
     rustix::io::ioctl_fionbio(&news, false).map_err(|e| what(e.into()))?;
@@ -45,8 +60,20 @@ pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Faili
     if let Some(Ok(Event::Failed(failure))) = said.get(protocol::HEADER..).map(protocol::decode) {
         return Err(failure);
     }
+    if has_executed(container.state.pid) == Some(false) {
+        return Err(killed());
+    }
     poststart(&container)?;
+    if let (Some(relay), Some(pidfd)) = (relay, container.pidfd()?) {
+        relay.attend(container.state.pid, pidfd)?;
+    }
     Ok(0)
+}
+
+/// What the end of the news means when nothing was executed.
+fn killed() -> Failure {
+    let message = "the container's first process was killed before it executed its program".to_owned();
+    Failure { class: FailureClass::Internal, message }
 }
 
 fn refused(message: &str) -> Failure {
@@ -62,7 +89,8 @@ pub(super) fn let_go(born: &Newborn) -> Failing<()> {
     let (n, _) = budu_sys::socket::receive_with_fds(&born.report, &mut buffer).map_err(&what)?;
     match buffer.get(protocol::HEADER..n).map(protocol::decode) {
         Some(Ok(Event::Failed(failure))) => Err(failure),
-        // Closed by exec.
+        // Closed by exec, or by its death; until we reap it there is something to tell by.
+        _ if has_executed(born.pid.as_raw_nonzero().get()) == Some(false) => Err(killed()),
         _ => Ok(()),
     }
 }

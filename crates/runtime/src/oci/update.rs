@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::arguments::{Global, Word, next, number, positional, required, text, undefined};
 use super::container::{Container, Status};
-use super::limits::{is_nothing, merge, to_undo, to_write};
+use super::limits::{is_nothing, merge, to_write};
 use super::log::Log;
+use super::undo::to_undo;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::IntelRdtPlan;
 use crate::protocol::{Failure, FailureClass};

@@ -14,6 +14,7 @@ mod confine;
 mod devices;
 mod filter;
 mod identity;
+mod labels;
 mod limits;
 mod mounts;
 mod paths;
@@ -65,6 +66,7 @@ fn main() {
         limits::TESTS,
         terminal::TESTS,
         filter::TESTS,
+        labels::TESTS,
     ];
     let trials = lists
         .concat()

@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
 
 /// Exchanges two names all the time while `attempt` is made again and again.
 /// Returns how many attempts there were.
-fn race(one: &Path, other: &Path, mut attempt: impl FnMut(usize)) -> usize {
+pub(crate) fn race(one: &Path, other: &Path, mut attempt: impl FnMut(usize)) -> usize {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let racer = scope.spawn(|| {

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use budu_runtime::parsers;
 use budu_sys::cgroup::{Cgroup, CgroupPath, Controllers, DeviceRule, Layout};
 use serde_json::{Value, json};
 
@@ -13,6 +14,9 @@ use crate::{Case, RUNTIME};
 
 pub(crate) const CASES: &[(&str, Case)] =
     &[("mountinfo", mountinfo), ("cgroup_files", cgroup_files), ("cgroup_words", cgroup_words), ("state", state)];
+
+/// A /proc/self/cgroup.
+const OWN: &str = "9:name=systemd:/user.slice\n8:cpu,cpuacct:/a/b\n4:memory:/\n1:pids:/../x\n0::/user.slice/x.scope\n";
 
 const TABLE: &str = "\
 23 27 0:22 / /sys rw,relatime - sysfs sysfs rw
@@ -55,7 +59,14 @@ fn changed(text: &str, random: &mut Random) -> String {
 
 fn mountinfo(random: &mut Random) -> String {
     let text = changed(TABLE, random);
+    let own = changed(OWN, random);
+    let (hierarchies, _, _) = parsers::mount_table(text.as_bytes(), &own);
+    // Each becomes a directory of the container.
+    assert!(hierarchies.iter().all(|(name, _)| !name.is_empty() && !name.contains('/') && name != ".."), "{text:?}");
     if let Ok(layout) = Layout::parse(text.as_bytes()) {
+        for (_, base) in layout.own_in(&own) {
+            assert!(base.starts_with('/') && base.len() <= own.len() + 1, "{own:?}: {base:?}");
+        }
         let _ = layout.controllers().names().count();
         let _ = CgroupPath::parse("/x").map(|path| Cgroup::open(&layout, &path));
     }
@@ -63,7 +74,16 @@ fn mountinfo(random: &mut Random) -> String {
 }
 
 /// Names and contents as both generations have them.
-const FILES: [(&str, &str); 20] = [
+const FILES: [(&str, &str); 29] = [
+    ("cpu.pressure", "some avg10=0.00 avg60=0.50 avg300=nan total=7\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=1\n"),
+    ("memory.pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"),
+    ("cpuset.cpus", "0-3,7\n"),
+    ("cpuset.mems", "0\n"),
+    ("cpuacct.usage_all", "cpu user system\n0 1 2\n1 3 4\n"),
+    ("memory.swap.current", "0\n"),
+    ("memory.numa_stat", "total=4 N0=4\nfile=1 N0=1\nhierarchical_total=4 N0=4\n"),
+    ("blkio.throttle.io_service_bytes_recursive", "8:0 Read 1\n8:0 Total 1\nTotal 1\n"),
+    ("hugetlb.2MB.current", "0\n"),
     ("cgroup.procs", "1\n2\n4194304\n"),
     ("cgroup.events", "populated 1\nfrozen 0\n"),
     ("cpu.stat", "usage_usec 1\nuser_usec 2\nsystem_usec 3\nnr_periods 4\nnr_throttled 5\nthrottled_usec 6\n"),
@@ -96,13 +116,16 @@ fn cgroup_files(random: &mut Random) -> String {
         std::fs::write(group.join(name), &content).unwrap();
         report += &content;
     }
-    let all = ["cpu", "cpuacct", "memory", "pids", "blkio", "io"];
+    let all = ["cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "io", "hugetlb"];
     let all = all.iter().filter_map(|name| Controllers::from_name(name)).fold(Controllers::NONE, Controllers::union);
-    let v1 = format!("32 31 0:29 / {} rw - cgroup cgroup rw,cpu,cpuacct,memory,pids,blkio\n", top.display());
+    let v1 =
+        format!("32 31 0:29 / {} rw - cgroup cgroup rw,cpu,cpuacct,cpuset,memory,pids,blkio,hugetlb\n", top.display());
     let path = CgroupPath::parse("/x").unwrap();
     for layout in [Layout::v2_at(&top, all), Layout::parse(v1.as_bytes()).unwrap()] {
         let Ok(group) = Cgroup::open(&layout, &path).map(Cgroup::keep) else { continue };
         let _ = (group.stats(), group.procs(), group.is_frozen(), group.is_empty(), group.population());
+        let metrics: Value = serde_json::from_str(&parsers::metrics(&group)).unwrap();
+        assert!(metrics["pids"].is_object(), "{metrics}");
     }
     report
 }

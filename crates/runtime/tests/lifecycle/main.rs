@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 #![forbid(unsafe_code)]
 
+mod cut_off;
 mod hooks;
+mod notify;
+mod rootless;
 #[path = "../escape/world.rs"]
 #[allow(dead_code, reason = "shared with the attacks, which need more of it")]
 mod world;
@@ -44,6 +47,9 @@ fn main() {
     if args.next().is_some_and(|called| called == RUNTIME) {
         std::process::exit(budu_runtime::oci::main(RUNTIME, args.collect()));
     }
+    if std::env::args().nth(1).is_some_and(|role| role == "role-notify") {
+        std::process::exit(notify::program());
+    }
     let arguments = Arguments::from_args();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().any(|path| Path::new(path).exists());
     let skip = !busybox || !rustix::process::geteuid().is_root();
@@ -53,6 +59,9 @@ fn main() {
     let trials = TESTS
         .iter()
         .chain(hooks::TESTS)
+        .chain(notify::TESTS)
+        .chain(cut_off::TESTS)
+        .chain(rootless::TESTS)
         .map(|&(name, test)| Trial::test(name, move || World::with(name, test)).with_ignored_flag(skip))
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("user_namespace_sees_what_root_lends", user_namespace_sees_what_root_lends),
     ("missing_sources_are_named", missing_sources_are_named),
     ("remount_changes_what_is_there", remount_changes_what_is_there),
+    ("remount_leaves_the_hosts_file_system_alone", remount_leaves_the_hosts_file_system_alone),
     ("without_pivot", without_pivot),
     ("nothing_is_left", nothing_is_left),
 ];
@@ -292,6 +293,29 @@ fn remount_changes_what_is_there(world: &World) -> Result<(), Failed> {
     add(&mut config, again);
     let output = world.run(&config).unwrap();
     assert!(output.contains("readonly\n") && output.contains(" ro,noexec"), "{output}");
+    Ok(())
+}
+
+/// Without `bind` the file system itself is asked; the host's stays as it is.
+fn remount_leaves_the_hosts_file_system_alone(world: &World) -> Result<(), Failed> {
+    let volume = world.dir.join("volume");
+    let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&volume).status()?;
+    assert!(mounted.success());
+    let script = "touch /volume/x || echo readonly; touch /own/x || echo readonly";
+    let mut config = world.with_mount(script, bind(&world.path("volume"), "/volume", &[]));
+    add(&mut config, json!({"destination": "/own", "type": "tmpfs", "source": "tmpfs"}));
+    for destination in ["/volume", "/own"] {
+        add(
+            &mut config,
+            json!({"destination": destination, "type": "tmpfs", "source": "none",
+                                "options": ["remount", "ro"]}),
+        );
+    }
+    let output = world.run(&config);
+    let written = fs::write(volume.join("still"), "writable");
+    let _ = std::process::Command::new("umount").arg(&volume).status();
+    assert_eq!(output.unwrap().matches("readonly\n").count(), 2);
+    written?;
     Ok(())
 }
 

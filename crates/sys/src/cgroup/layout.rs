@@ -253,7 +253,8 @@ impl Layout {
         Ok(self.own_in(&text))
     }
 
-    fn own_in(&self, text: &str) -> Vec<(Controllers, String)> {
+    /// The same out of the text of such a file.
+    pub fn own_in(&self, text: &str) -> Vec<(Controllers, String)> {
         let mut found = Vec::new();
         for line in text.lines() {
             let mut fields = line.splitn(3, ':');

@@ -70,30 +70,10 @@ fn weight(wish: &budu_spec::docker::WeightDevice) -> Result<oci::WeightDevice, E
     Ok(oci::WeightDevice { major, minor, weight: Some(wish.weight), leaf_weight: None })
 }
 
-/// Names of resource limits, getrlimit(2), without `RLIMIT_`.
-const RLIMITS: &[&str] = &[
-    "as",
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// One ulimit, for the runtime.
 pub(crate) fn rlimit(ulimit: &Ulimit) -> Result<oci::Rlimit, Error> {
     let name = ulimit.name.to_ascii_lowercase();
-    if !RLIMITS.contains(&name.as_str()) {
+    if budu_spec::kernel::rlimit(&name).is_none() {
         return Err(Error::invalid(format!("invalid ulimit type: {}", ulimit.name)));
     }
     if ulimit.hard != -1 && (ulimit.soft > ulimit.hard || ulimit.soft == -1) {

@@ -129,6 +129,12 @@ impl Manager {
         }
     }
 
+    /// As [`Manager::start`], with what the plan's annotations ask for besides.
+    fn start_annotated(&mut self, unit: &str, mut properties: Vec<Property>, plan: &CgroupPlan) -> Failing<()> {
+        properties.extend(variant::annotated(&plan.scope_properties)?);
+        self.start(unit, properties)
+    }
+
     /// Ends a unit and waits for its end. One that ended by itself is fine.
     fn stop(&mut self, unit: &str) -> Failing<()> {
         self.listen()?;
@@ -196,8 +202,7 @@ pub(super) fn make(layout: &Layout, plan: &CgroupPlan, id: &str, pid: Pid) -> Fa
     let mut manager = Manager::connect(unit.user)?;
     let mut properties = unit.properties(id, layout.version, pid);
     properties.extend(properties::resources(layout.version, manager.version, &mut resources)?);
-    properties.extend(variant::annotated(&plan.scope_properties)?);
-    manager.start(&unit.name, properties)?;
+    manager.start_annotated(&unit.name, properties, plan)?;
     let mut wish = cgroup::plan(layout, &place.path, &resources)?;
     wish.adopt = true;
     wish.lenient = unit.user;

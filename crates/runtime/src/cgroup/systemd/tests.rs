@@ -118,3 +118,54 @@ fn versions() {
         assert_eq!(version(text), number, "{text}");
     }
 }
+
+/// What systemd is asked for on behalf of a configuration with these annotations; the plan alone for the engine's.
+fn asked_with(annotations: &serde_json::Value, bundle: bool) -> Failing<Vec<Value>> {
+    use crate::compile::{Bundle, Extras, container};
+    let mut spec = crate::defaults::bundle::spec(false);
+    spec.annotations = serde_json::from_value(annotations.clone()).unwrap();
+    let bundle = bundle.then(|| Bundle { path: "/b".into(), systemd: true, ..Bundle::default() });
+    let plan = container(&spec, Extras { id: "x".into(), bundle, ..Extras::default() })?;
+    let (mut manager, service) = systemd(vec![
+        ("Get", Text("252")),
+        ("AddMatch", Nothing),
+        ("Subscribe", Nothing),
+        ("StartTransientUnit", Job("done")),
+    ]);
+    let result = manager.start_annotated("x.scope", Vec::new(), &plan.cgroup);
+    drop(manager);
+    result?;
+    let Value::Array(_, sent) = service.join().unwrap()[3].body[2].clone() else { panic!("no list") };
+    Ok(sent)
+}
+
+/// CVE-2024-3154: annotations and labels that anybody may give say nothing to systemd.
+#[test]
+fn only_properties_become_properties() {
+    use serde_json::json;
+    let free = json!({
+        "ExecStartPre": "['/bin/evil']",
+        "systemd.property.ExecStartPre": "['/bin/evil']",
+        "org.systemd.properties.ExecStartPre": "['/bin/evil']",
+        "org.systemd.propertyExecStartPre": "['/bin/evil']",
+        "Org.Systemd.Property.ExecStartPre": "['/bin/evil']",
+        "io.kubernetes.org.systemd.property.ExecStartPre": "['/bin/evil']",
+        "label": "org.systemd.property.ExecStartPre=x",
+    });
+    assert_eq!(asked_with(&free, true).unwrap(), []);
+    // The engine's labels are no annotations, and its annotations no properties.
+    assert_eq!(asked_with(&json!({"org.systemd.property.TimeoutStopUSec": "uint64 1"}), false).unwrap(), []);
+    for bad in [
+        json!({"org.systemd.property.": "1"}),
+        json!({"org.systemd.property.Exec-Start": "'x'"}),
+        json!({"org.systemd.property.A.B": "'x'"}),
+        json!({"org.systemd.property.TimeoutStopUSec": "uint64 1, 'ExecStart', 'x'"}),
+        json!({"org.systemd.property.TimeoutStopUSec": "uint64 1> <'x'"}),
+        json!({"org.systemd.property.TimeoutStopUSec": ""}),
+    ] {
+        assert!(asked_with(&bad, true).is_err(), "{bad}");
+    }
+    // The honest: one property, as it was asked for.
+    let sent = asked_with(&json!({"org.systemd.property.TimeoutStopUSec": "uint64 123"}), true).unwrap();
+    assert_eq!(sent, [Value::Struct(vec![Value::text("TimeoutStopUSec"), Value::U64(123).boxed()])]);
+}

@@ -84,10 +84,15 @@ impl NewRoot {
 
     /// Mounts of whole procfs and sysfs instances outside the root, outermost first.
     fn bare_kernel_mounts(&self) -> io::Result<Vec<PathBuf>> {
-        let table = std::fs::read("/proc/self/mountinfo")?;
-        let found = table.split(|&b| b == b'\n').filter_map(bare_kernel_mount);
-        Ok(found.filter(|path| !path.starts_with(&self.path)).collect())
+        let mut found = bare_kernel_mounts(&std::fs::read("/proc/self/mountinfo")?);
+        found.retain(|path| !path.starts_with(&self.path));
+        Ok(found)
     }
+}
+
+/// Whole procfs and sysfs instances in a mountinfo file.
+pub(crate) fn bare_kernel_mounts(table: &[u8]) -> Vec<PathBuf> {
+    table.split(|&b| b == b'\n').filter_map(bare_kernel_mount).collect()
 }
 
 /// Reads a line of mountinfo, proc_pid_mountinfo(5).

@@ -29,6 +29,7 @@ use super::Failing;
 use crate::plan::{Plan, Rootfs};
 use crate::protocol::{Failure, FailureClass};
 
+pub(crate) use enter::bare_kernel_mounts;
 pub(super) use enter::unescape;
 pub(crate) use source::lend;
 
@@ -60,6 +61,10 @@ pub(super) struct NewRoot {
     pub(super) devpts: Option<OwnedFd>,
     /// Mounts that become read-only once all mount points below them are made.
     freeze: Vec<OwnedFd>,
+    /// Devices of file systems that are the container's own.
+    own: Vec<u64>,
+    /// Where the host shows the container's cgroup, on version 2.
+    group: Option<PathBuf>,
 }
 
 /// Words an I/O error: `what: error`.
@@ -91,17 +96,28 @@ pub(super) fn kind_of(file: impl std::os::fd::AsFd) -> io::Result<i64> {
     Ok(fstatfs(file)?.f_type as i64)
 }
 
-/// Builds the whole tree; `lent` is what the parent prepared with [`lend`].
+/// Builds the whole tree; `lent` is what the parent prepared with [`lend`],
+/// `group` where the host shows the container's cgroup, if it is one of version 2.
 /// With a mount namespace of its own nothing of it is visible to the host.
-pub(super) fn build(plan: &Plan, hierarchies: &[String], lent: Vec<(u16, OwnedFd)>) -> Failing<NewRoot> {
+pub(super) fn build(
+    plan: &Plan,
+    hierarchies: &[String],
+    group: Option<PathBuf>,
+    lent: Vec<(u16, OwnedFd)>,
+) -> Failing<NewRoot> {
     // Mount points have the permissions that are written here, whoever started us.
     let umask = rustix::process::umask(Mode::empty());
-    let built = build_tree(plan, hierarchies, lent.into_iter().collect());
+    let built = build_tree(plan, hierarchies, group, lent.into_iter().collect());
     rustix::process::umask(umask);
     built
 }
 
-fn build_tree(plan: &Plan, hierarchies: &[String], mut lent: BTreeMap<u16, OwnedFd>) -> Failing<NewRoot> {
+fn build_tree(
+    plan: &Plan,
+    hierarchies: &[String],
+    group: Option<PathBuf>,
+    mut lent: BTreeMap<u16, OwnedFd>,
+) -> Failing<NewRoot> {
     // The root is made first, so that mount tables begin with it, but attached
     // last: as long as it is somewhere in the host's tree it must neither hide
     // a part of what the host lends nor be found in it.
@@ -121,7 +137,8 @@ fn build_tree(plan: &Plan, hierarchies: &[String], mut lent: BTreeMap<u16, Owned
     early.reverse();
     let attached = top::attach(plan, root)?;
     let path = place::path_of(&attached).map_err(failed("find the root file system"))?;
-    let mut new = NewRoot { root: Root::new(attached), path, proc: None, devpts: None, freeze: Vec::new() };
+    let root = Root::new(attached);
+    let mut new = NewRoot { root, path, proc: None, devpts: None, freeze: Vec::new(), own: Vec::new(), group };
     for (number, mount) in (0u16..).zip(&plan.mounts) {
         let source = match early.pop() {
             Some(early) => Ok(early),

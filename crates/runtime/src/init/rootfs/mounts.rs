@@ -23,6 +23,9 @@ use crate::protocol::Failure;
 const PSEUDO: [&str; 10] =
     ["tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "devtmpfs", "securityfs", "debugfs"];
 
+/// Kinds of which every mount has a new instance that nobody else sees.
+const OWN: [&str; 4] = ["tmpfs", "ramfs", "devpts", "overlay"];
+
 /// Options of mount(2) that are not parameters everywhere, and that nobody misses.
 const OPTIONAL: [&str; 2] = ["iversion", "noiversion"];
 
@@ -116,6 +119,9 @@ impl NewRoot {
             copy_up::copy(&place, detached.as_fd()).map_err(failed("copy the image's files into it"))?;
         }
         let mounted = attach(detached, &place)?;
+        if OWN.contains(&kind.as_str()) {
+            self.own.extend(fstat(&mounted).map(|stat| stat.st_dev));
+        }
         if kind == "mqueue" {
             label.set_on(&mounted).map_err(failed("label it"))?;
         }
@@ -174,6 +180,7 @@ impl NewRoot {
             new_namespace: plan.namespaces.new & super::CLONE_NEWCGROUP != 0,
             whole: in_place(plan).is_some(),
             optional: plan.cgroup.optional,
+            group: self.group.as_deref(),
         };
         cgroupfs::mount(&place, &view).map_err(failed("make the cgroup view"))
     }
@@ -186,8 +193,13 @@ impl NewRoot {
         options: &[(String, Option<String>)],
     ) -> Failing<()> {
         let found = self.root.reach(target, Missing::Refuse).map_err(failed("find it"))?;
+        // Read-only or not is this mount's alone, unless the file system is the container's own: one that is shared
+        // with the host would change there.
+        let own = fstat(&found).is_ok_and(|stat| self.own.contains(&stat.st_dev));
+        let options: Vec<_> =
+            options.iter().filter(|(word, _)| own || !matches!(word.as_str(), "ro" | "rw")).cloned().collect();
         if !options.is_empty() {
-            mount::reconfigure(found.as_fd(), &parameters(options)).map_err(failed("change its parameters"))?;
+            mount::reconfigure(found.as_fd(), &parameters(&options)).map_err(failed("change its parameters"))?;
         }
         let change = attributes::Change::wanted(mount.set, mount.clear, in_place(plan).is_some());
         mount::set_attributes(found.as_fd(), c"", change.set, change.clear, 0, false)

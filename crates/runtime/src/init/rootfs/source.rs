@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat};
 
 use super::{CLONE_NEWUSER, MS_SLAVE, failed, has_own, idmap, in_place};
 use crate::init::Failing;
-use crate::plan::{MountSource, Plan};
+use crate::plan::{MountSource, Plan, is_descriptor};
 
 const CLONE_NEWNS: i32 = 0x0002_0000;
 const MAP: &str = "show its owners through the id map";
@@ -106,13 +106,9 @@ fn is_inside(plan: &Plan, path: &Path) -> bool {
     in_place(plan).is_some_and(|root| path.starts_with(root))
 }
 
-/// Whether a path names an open file of whoever resolves it.
-fn is_descriptor(path: &Path) -> bool {
-    path.starts_with("/proc/self/fd") || path.starts_with("/proc/thread-self/fd") || path.starts_with("/dev/fd")
-}
-
 fn clone_path(path: &Path, recursive: bool) -> io::Result<Detached> {
     match Detached::clone_of(CWD, path, recursive) {
+        // In a mount namespace other than where it was opened.
         Err(e) if e.kind() == io::ErrorKind::InvalidInput && is_descriptor(path) => clone_opened(path, recursive),
         other => other,
     }
