@@ -196,6 +196,12 @@ impl Container {
         self.write_whole(STATE, &bytes)
     }
 
+    /// Writes the state that says which process it is: from now on others may change it.
+    pub(crate) fn save_made(&self) -> Failing<()> {
+        self.save()?;
+        rustix::fs::flock(&self.dir, FlockOperation::Unlock).map_err(|e| failed("unlock the container")(e.into()))
+    }
+
     /// Keeps the configuration.
     pub(crate) fn save_config(&self, bytes: &[u8]) -> Failing<()> {
         self.write_whole(CONFIG, bytes)

@@ -276,7 +276,7 @@ fn attend_birth(container: &mut Container, plan: &Plan, born: &Newborn, waits: b
     let pid = born.pid.as_raw_nonzero().get();
     container.state.pid = pid;
     container.state.start_time = process_stat(pid).map_err(failed("find the container's first process"))?.1;
-    container.save()?;
+    container.save_made()?;
     let mut buffer = [0u8; 16 << 10];
     loop {
         let (n, mut fds) = budu_sys::socket::receive_with_fds(&born.report, &mut buffer)

@@ -307,7 +307,7 @@ fn note(container: &mut Container, pid: i32) -> Failing<()> {
     if time(&pid.to_string()) != time("self") {
         container.state.namespaces |= CLONE_NEWTIME;
     }
-    container.save()
+    container.save_made()
 }
 
 fn first_process(container: &Container) -> Failing<OwnedFd> {

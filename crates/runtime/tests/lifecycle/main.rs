@@ -10,6 +10,7 @@ mod cut_off;
 mod hooks;
 mod notify;
 mod rootless;
+mod running;
 #[path = "../escape/world.rs"]
 #[allow(dead_code, reason = "shared with the attacks, which need more of it")]
 mod world;
@@ -62,6 +63,7 @@ fn main() {
         .chain(notify::TESTS)
         .chain(cut_off::TESTS)
         .chain(rootless::TESTS)
+        .chain(running::TESTS)
         .map(|&(name, test)| Trial::test(name, move || World::with(name, test)).with_ignored_flag(skip))
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
