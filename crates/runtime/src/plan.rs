@@ -256,7 +256,7 @@ impl MountSource {
         let MountSource::Bind { path, .. } = self else { return None };
         let mut parts = path.strip_prefix("/proc").ok()?.iter();
         let pid = parts.next()?.to_str()?.parse().ok()?;
-        (parts.next()? == "root").then(|| (pid, parts.as_path()))
+        (parts.next()? == "root").then_some((pid, parts.as_path()))
     }
 }
 
