@@ -128,13 +128,14 @@ fn a_full_disk_is_an_error_that_leaves_nothing(world: &World) -> Result<(), Fail
     assert!(!world.dir.join("state").join(world.id()).exists());
     drop(small);
     // The file for the process id.
-    let small = Small::mount(&place, "nr_inodes=1");
+    let small = Small::mount(&place, "size=4k");
+    std::fs::write(place.join("full"), [0; 4096])?;
     world.write_config(&world.config(&["sleep", "1000"]));
     let file = place.join("pid").to_string_lossy().into_owned();
     let text = world.runtime(&["create", "--bundle", &bundle, "--pid-file", &file, world.id()]).refused();
     assert!(text.contains("no space left on device"), "{text}");
     assert_eq!(groups(world), [""; 0]);
-    assert_eq!(std::fs::read_dir(&place)?.count(), 0);
+    assert_eq!(std::fs::read_dir(&place)?.count(), 1, "more is left than what was there");
     drop(small);
     Ok(())
 }

@@ -12,11 +12,17 @@ use crate::{Test, state};
 pub(crate) const TESTS: &[(&str, Test)] =
     &[("readiness_is_passed_on", readiness_is_passed_on), ("only_readiness_is_passed_on", only_readiness_is_passed_on)];
 
+/// Ends the program.
+const END: &str = "end";
+
 /// What the test binary does in the container: says what its arguments are, and stays.
 pub(crate) fn program() -> i32 {
     let socket = UnixDatagram::unbound().unwrap();
     let path = std::env::var_os("NOTIFY_SOCKET").expect("the program is told");
     for message in std::env::args().skip(2) {
+        if message == END {
+            return 0;
+        }
         socket.send_to(message.as_bytes(), &path).unwrap();
     }
     loop {
@@ -86,8 +92,14 @@ fn readiness_is_passed_on(world: &World) -> Result<(), Failed> {
 }
 
 fn only_readiness_is_passed_on(world: &World) -> Result<(), Failed> {
-    let bundle = prepare(world, &["MAINPID=1", "STOPPING=1", "STATUS=READY=1", "WATCHDOG=trigger\nREADY=1\nMAINPID=1"]);
     let manager = Manager::new(world);
+    let bundle = prepare(world, &["MAINPID=1", "STOPPING=1", "STATUS=READY=1", "READY=0", "BARRIER=1", END]);
+    let command = Manager::command(world, &["run", "--bundle", &bundle, world.id()]).spawn()?;
+    assert_eq!(wait(command), Some(0));
+    // Said before this: it would be heard first.
+    UnixDatagram::unbound()?.send_to(b"nothing", world.dir.join("manager.sock"))?;
+    assert_eq!(manager.told(), "nothing");
+    let bundle = prepare(world, &["WATCHDOG=trigger\nREADY=1\nMAINPID=1"]);
     let command = Manager::command(world, &["run", "--bundle", &bundle, world.id()]).spawn()?;
     assert_eq!(manager.told(), "READY=1\n");
     assert_eq!(manager.told(), format!("MAINPID={}\n", command.id()));

@@ -54,17 +54,16 @@ fn an_update_that_fails_changes_nothing(world: &World) -> Result<(), Failed> {
     };
     let before = read();
     assert_eq!(before.len(), 3, "{before:?}");
-    let wish = json!({
+    // There is no such disk, which shows only when the others are written.
+    let mut wish = json!({
         "memory": {"limit": 1 << 28}, "pids": {"limit": 77}, "cpu": {"quota": 50_000},
-        "hugepageLimits": [{"pageSize": "3MB", "limit": 4 << 20}],
+        "blockIO": {"throttleReadBpsDevice": [{"major": 999, "minor": 1, "rate": 1000}]},
     });
     let file = world.dir.join("limits.json");
     std::fs::write(&file, wish.to_string())?;
     world.runtime(&["update", "--resources", &file.to_string_lossy(), world.id()]).refused();
     assert_eq!(read(), before);
-    // Without what is none of the kernel's it takes them all.
-    let mut wish = wish;
-    wish["hugepageLimits"] = json!([]);
+    wish.as_object_mut().unwrap().remove("blockIO");
     std::fs::write(&file, wish.to_string())?;
     world.runtime(&["update", "--resources", &file.to_string_lossy(), world.id()]).good();
     let changed = read().iter().zip(&before).filter(|(now, before)| now != before).count();
