@@ -8,6 +8,7 @@ mod attach_tty;
 mod containment;
 mod errors;
 mod exec;
+mod files;
 mod first_run;
 mod health;
 mod images;
@@ -33,6 +34,7 @@ fn main() {
     images::tests(&mut suite);
     exec::tests(&mut suite);
     attach_tty::tests(&mut suite);
+    files::tests(&mut suite);
     logs::tests(&mut suite);
     network::tests(&mut suite);
     limits::tests(&mut suite);

@@ -35,6 +35,14 @@ pub enum Error {
         /// What was asked for.
         id: String,
     },
+    /// Nothing is at a path of a container.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchFile {
+        /// The path, as it was given.
+        path: String,
+        /// The container, as it was given.
+        container: String,
+    },
     /// The name belongs to another container.
     #[error(
         "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
@@ -170,9 +178,10 @@ impl Error {
 impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Error::NoSuchContainer { .. } | Error::NoSuchNetwork { .. } | Error::NoSuchExec { .. } => {
-                ErrorClass::NotFound
-            }
+            Error::NoSuchContainer { .. }
+            | Error::NoSuchNetwork { .. }
+            | Error::NoSuchExec { .. }
+            | Error::NoSuchFile { .. } => ErrorClass::NotFound,
             Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Command { .. } => ErrorClass::InvalidArgument,
             Error::NameInUse { .. } | Error::Conflict { .. } => ErrorClass::Conflict,
             Error::NotModified { .. } => ErrorClass::NotModified,

@@ -33,6 +33,7 @@ mod events;
 mod host;
 mod plugin;
 
+pub use container::archive::{Download, Upload};
 pub use container::attach::{AttachOptions, AttachSession, End};
 pub use container::exec::{ExecSession, ExecStarted};
 pub use container::inspect::Inspected;

@@ -157,6 +157,20 @@ pub enum Error {
         /// What happened last.
         cause: String,
     },
+    /// An archive of files is malformed, or holds what is not acceptable.
+    #[error("{detail}")]
+    Archive {
+        /// What is the matter with which entry.
+        detail: String,
+    },
+    /// An entry of an archive of files could not be written.
+    #[error("{path}: {source}")]
+    Extract {
+        /// Its name in the archive.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The image is for another platform than the one asked for.
     #[error(
         "image with reference {reference} was found but its platform ({found}) does not match the specified platform ({wanted})"
@@ -275,6 +289,7 @@ impl Classified for Error {
             | Error::Reference { .. }
             | Error::Digest { .. }
             | Error::SnapshotName { .. }
+            | Error::Archive { .. }
             | Error::TooDeep { .. } => ErrorClass::InvalidArgument,
             Error::Conflict { .. } | Error::SnapshotExists { .. } => ErrorClass::Conflict,
             Error::Unauthorized { .. } => ErrorClass::Unauthorized,
@@ -289,6 +304,7 @@ impl Classified for Error {
             | Error::SizeMismatch { .. }
             | Error::DiffIdMismatch { .. }
             | Error::Layer { .. }
+            | Error::Extract { .. }
             | Error::NoSpace { .. }
             | Error::Io { .. }
             | Error::Database { .. } => ErrorClass::Internal,

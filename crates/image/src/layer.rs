@@ -9,10 +9,12 @@
 pub(crate) mod archive;
 pub(crate) mod attributes;
 pub(crate) mod decompress;
+pub(crate) mod differ;
 pub(crate) mod extension;
 pub(crate) mod inherit;
 pub(crate) mod tree;
 pub(crate) mod unpack;
+pub(crate) mod write;
 
 use std::io;
 
@@ -28,6 +30,9 @@ pub(crate) enum Fault {
     /// One entry could not be written.
     #[error("entry {path:?} cannot be written: {source}")]
     Write { path: String, source: io::Error },
+    /// One entry would replace a directory, or something by a directory, and must not.
+    #[error("{text}")]
+    Overwrite { text: String },
     /// The archive could not be read any further.
     #[error("{source}")]
     Read { source: io::Error },

@@ -22,6 +22,7 @@
 //! (writable layers). Layout and durability: `docs/decisions/0004-image-store.md`.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod collect;
 mod database;
 mod document;
@@ -38,9 +39,12 @@ mod remove;
 mod snapshot;
 mod state;
 mod store;
+pub mod transfer;
 mod trash;
 
+pub use changes::Change;
 pub use error::Error;
+pub use layer::differ::ChangeKind;
 pub use image::{Image, ImageId, Pulled, Removed, RootFs};
 pub use progress::{LayerStep, Progress};
 pub use registry::RegistryAuth;

@@ -22,3 +22,4 @@ pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
+pub mod view;

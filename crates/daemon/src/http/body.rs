@@ -1,8 +1,8 @@
 //! Bodies of answers.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -19,6 +19,8 @@ pub(crate) enum Body {
     Later(Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>),
     /// Piece by piece, each flushed.
     Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    /// Piece by piece; after an error the connection is cut, so that nobody takes what came for the whole.
+    Fallible(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
 }
 
 impl Body {
@@ -37,13 +39,17 @@ impl Body {
     pub(crate) fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Body {
         Body::Stream(Box::pin(stream))
     }
+
+    pub(crate) fn fallible(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+        Body::Fallible(Box::pin(stream))
+    }
 }
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let bytes = match &mut *self {
             Body::Full(bytes) => bytes.take(),
             Body::Later(None) => None,
@@ -56,6 +62,10 @@ impl hyper::body::Body for Body {
                 Some(bytes)
             }
             Body::Stream(stream) => ready!(stream.as_mut().poll_next(cx)),
+            Body::Fallible(stream) => {
+                let piece = ready!(stream.as_mut().poll_next(cx));
+                return Poll::Ready(piece.map(|piece| piece.map(Frame::data)));
+            }
         };
         Poll::Ready(bytes.map(|b| Ok(Frame::data(b))))
     }
@@ -67,7 +77,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Body::Later(_) | Body::Stream(_) => SizeHint::default(),
+            Body::Later(_) | Body::Stream(_) | Body::Fallible(_) => SizeHint::default(),
         }
     }
 }
@@ -78,6 +88,7 @@ impl fmt::Debug for Body {
             Body::Full(_) => "Body::Full",
             Body::Later(_) => "Body::Later",
             Body::Stream(_) => "Body::Stream",
+            Body::Fallible(_) => "Body::Fallible",
         })
     }
 }

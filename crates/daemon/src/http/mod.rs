@@ -4,12 +4,14 @@ mod body;
 mod call;
 mod failure;
 mod hijack;
+mod pipe;
 mod query;
 
 pub(crate) use body::Body;
 pub(crate) use call::Call;
 pub(crate) use failure::Failure;
 pub(crate) use hijack::content_type;
+pub(crate) use pipe::{Encoding, Received, blocking, produce};
 pub(crate) use query::Query;
 
 use bytes::Bytes;

@@ -20,13 +20,8 @@ macro_rules! table {
 pub(crate) static ABSENT: &[Route] = table! {
     POST "/auth";
     GET "/system/df";
-    GET "/containers/{id}/changes";
-    GET "/containers/{id}/export";
     GET "/containers/{id}/stats";
     GET "/containers/{id}/attach/ws";
-    HEAD "/containers/{id}/archive";
-    GET "/containers/{id}/archive";
-    PUT "/containers/{id}/archive";
     GET "/containers/{id}/checkpoints";
     POST "/containers/{id}/checkpoints";
     POST "/build";

@@ -1,6 +1,7 @@
 //! The handlers, by resource: decode, call the owner of the data, encode.
 
 mod absent;
+mod archive;
 mod container;
 mod exec;
 mod image;
@@ -45,6 +46,11 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/containers/{id}/json" container::inspect;
     GET "/containers/{id}/top" container::top;
     GET "/containers/{id}/logs" streams::logs;
+    GET "/containers/{id}/changes" archive::changes;
+    GET "/containers/{id}/export" archive::export;
+    HEAD "/containers/{id}/archive" archive::head;
+    GET "/containers/{id}/archive" archive::get;
+    PUT "/containers/{id}/archive" archive::put;
     POST "/containers/{id}/attach" streams::attach;
     POST "/containers/{id}/wait" streams::wait;
     POST "/containers/{id}/start" lifecycle::start;

@@ -1,12 +1,15 @@
 //! One container, and a file for each thing that can be done with it.
 
+pub(crate) mod archive;
 pub(crate) mod attach;
+mod changes;
 pub(crate) mod create;
 mod detach_keys;
 mod donor;
 pub(crate) mod exec;
 mod exit;
 mod health;
+mod export;
 pub(crate) mod inspect;
 mod kill;
 pub(crate) mod list;
@@ -31,6 +34,7 @@ mod stop;
 mod top;
 mod update;
 mod validate;
+mod view;
 pub(crate) mod wait;
 
 pub use pump::read_by_peer;

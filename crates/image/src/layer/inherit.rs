@@ -73,7 +73,7 @@ pub(crate) fn finish(directory: &Path, missing: &Missing, below: &[&Path]) -> Re
 }
 
 /// What the stack shows under one name of a directory that is itself a stack.
-enum Shown {
+pub(super) enum Shown {
     Nothing,
     /// A directory, merged from these, topmost first.
     Directory(Vec<OwnedFd>),
@@ -82,7 +82,7 @@ enum Shown {
 }
 
 /// Looks `name` up in a stack of directories as overlayfs does.
-fn lookup(stack: &[OwnedFd], name: &[u8]) -> io::Result<Shown> {
+pub(super) fn lookup(stack: &[OwnedFd], name: &[u8]) -> io::Result<Shown> {
     let mut merged = Vec::new();
     for directory in stack {
         let Some(stat) = look(directory.as_fd(), name)? else { continue };
@@ -105,7 +105,7 @@ fn lookup(stack: &[OwnedFd], name: &[u8]) -> io::Result<Shown> {
     Ok(if merged.is_empty() { Shown::Nothing } else { Shown::Directory(merged) })
 }
 
-fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
+pub(super) fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let mut value = [0u8; 8];
     match fgetxattr(directory, OPAQUE, &mut value) {
         Ok(length) => Ok(&value[..length] == b"y"),
@@ -115,7 +115,7 @@ fn is_opaque(directory: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 /// The roots, down to one that hides those below it.
-fn top(roots: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+pub(super) fn top(roots: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
     let mut stack = Vec::new();
     for root in roots {
         stack.push(root.try_clone()?);

@@ -7,6 +7,7 @@
 pub mod container;
 pub mod event;
 pub mod exec;
+pub mod files;
 pub mod host_config;
 pub mod image;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod version;
 pub use container::*;
 pub use event::*;
 pub use exec::*;
+pub use files::*;
 pub use host_config::*;
 pub use image::*;
 pub use network::*;
