@@ -75,7 +75,7 @@ impl Store {
                 platform: config.platform(),
                 layers: vec![used],
             };
-            inner.add_image(&target, &variant, &config, name)?;
+            inner.add_image(&target, &variant, &config, Some(name))?;
         }
         let state = inner.state();
         let record = state.images.get(&digest).ok_or(Error::NotFound { name: digest.to_string() })?;

@@ -210,7 +210,7 @@ impl<R: Read> Read for Hashing<R> {
 
 impl Inner {
     /// Gives a verified file its place among the blobs.
-    fn adopt_blob(&self, path: &Path, digest: &Digest) -> Result<(), Error> {
+    pub(crate) fn adopt_blob(&self, path: &Path, digest: &Digest) -> Result<(), Error> {
         let place = self.layout.blob(digest);
         // Under the lock, so that no collection comes between the file and the knowledge of it.
         let mut state = self.state();

@@ -24,6 +24,8 @@
 
 mod changes;
 mod collect;
+mod commit;
+mod compose;
 mod database;
 mod document;
 mod error;
@@ -32,20 +34,27 @@ mod import;
 mod ingest;
 mod layer;
 mod layout;
+mod load;
 mod progress;
 mod pull;
 mod registry;
 mod remove;
+mod save;
 mod snapshot;
 mod state;
 mod store;
 pub mod transfer;
 mod trash;
+mod usage;
 
 pub use changes::Change;
+pub use commit::CommitWish;
 pub use error::Error;
 pub use layer::differ::ChangeKind;
 pub use image::{Image, ImageId, Pulled, Removed, RootFs};
+pub use load::Loaded;
 pub use progress::{LayerStep, Progress};
 pub use registry::RegistryAuth;
+pub use save::Save;
 pub use store::{Options, Store};
+pub use usage::Usage;

@@ -31,7 +31,7 @@ use fetch::Fetch;
 use select::Selected;
 
 /// Layers overlayfs can stack with room for ours; the limit Docker has.
-const MAX_LAYERS: usize = 125;
+pub(crate) const MAX_LAYERS: usize = 125;
 
 impl Store {
     /// Fetches an image (`:latest` when `reference` has neither tag nor digest) for `platform`,
@@ -255,17 +255,17 @@ fn commit(
         inner.write_blob(&descriptor.digest, bytes)?;
     }
     inner.write_blob(&variant.config.digest, config_bytes)?;
-    inner.add_image(&selected.target, variant, config, name)
+    inner.add_image(&selected.target, variant, config, Some(name))
 }
 
 impl Inner {
-    /// Adds an image whose blobs and layers are all in place, and names it. Blocks.
+    /// Adds an image whose blobs and layers are all in place, and names it if it has a name. Blocks.
     pub(crate) fn add_image(
         &self,
         target: &budu_spec::image::Descriptor,
         variant: &Variant,
         config: &ImageConfig,
-        name: Reference,
+        name: Option<Reference>,
     ) -> Result<(), Error> {
         sync_file_system(&self.layout.layers())?;
         self.publish(|state| Ok(additions(state, target, variant, name)))?;
@@ -274,7 +274,7 @@ impl Inner {
     }
 }
 
-fn additions(state: &State, target: &budu_spec::image::Descriptor, variant: &Variant, name: Reference) -> Vec<Change> {
+fn additions(state: &State, target: &budu_spec::image::Descriptor, variant: &Variant, name: Option<Reference>) -> Vec<Change> {
     let mut record = state.images.get(&target.digest).cloned().unwrap_or_else(|| ImageRecord {
         target: target.clone(),
         variants: Vec::new(),
@@ -288,7 +288,7 @@ fn additions(state: &State, target: &budu_spec::image::Descriptor, variant: &Var
     // Layers that another pull unpacked count too: their rows may not be written yet.
     let layers = variant.layers.iter().filter_map(|layer| state.layers.get(&layer.chain_id));
     let mut changes: Vec<Change> = layers.cloned().map(Change::PutLayer).collect();
-    changes.push(Change::PutName(name, target.digest));
+    changes.extend(name.map(|name| Change::PutName(name, target.digest)));
     changes.push(Change::PutImage(record));
     changes
 }

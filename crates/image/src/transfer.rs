@@ -12,4 +12,4 @@ pub use extract::{Extract, extract};
 pub use pack::{Pack, pack};
 pub use plain::decompress;
 
-pub(crate) use pack::reopen;
+pub(crate) use pack::{attributes, describe, reopen};
