@@ -55,6 +55,11 @@ impl Call {
         Call { method: Method::POST, ..Call::get(path) }
     }
 
+    /// A PUT.
+    pub(crate) fn put(path: impl Into<String>) -> Call {
+        Call { method: Method::PUT, ..Call::get(path) }
+    }
+
     /// A DELETE.
     pub(crate) fn delete(path: impl Into<String>) -> Call {
         Call { method: Method::DELETE, ..Call::get(path) }

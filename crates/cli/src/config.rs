@@ -27,6 +27,9 @@ pub(crate) struct Config {
     /// Default `--format` of network ls.
     #[serde(rename = "networksFormat")]
     pub(crate) networks_format: String,
+    /// Default `--format` of volume ls.
+    #[serde(rename = "volumesFormat")]
+    pub(crate) volumes_format: String,
     /// Default `--detach-keys`.
     #[serde(rename = "detachKeys")]
     pub(crate) detach_keys: String,

@@ -23,6 +23,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod confirm;
 mod create;
 mod data;
 mod detach;

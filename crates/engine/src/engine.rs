@@ -12,7 +12,7 @@ use budu_spec::Id;
 use crate::container::Container;
 use crate::container::exec::Execs;
 use crate::container::record::Status;
-use crate::{Error, Events, PluginPlaces, Plugins};
+use crate::{Error, Events, PluginPlaces, Plugins, Volumes};
 
 /// What the daemon decides about the engine.
 #[derive(Debug, Clone)]
@@ -90,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) execs: Execs,
     pub(crate) plugins: Plugins,
+    pub(crate) volumes: Arc<Volumes>,
     table: Mutex<Table>,
 }
 
@@ -108,14 +109,10 @@ impl Engine {
             private_dir(&dir)?;
         }
         let plugins = Plugins::new(options.plugins.clone());
-        let shared = Shared {
-            options,
-            parts,
-            events: Events::default(),
-            execs: Execs::default(),
-            plugins,
-            table: Mutex::default(),
-        };
+        let events = Events::default();
+        let volumes = Arc::new(Volumes::open(data, events.clone(), plugins.clone())?);
+        let shared =
+            Shared { options, parts, events, execs: Execs::default(), plugins, volumes, table: Mutex::default() };
         Ok(Engine(Arc::new(shared)))
     }
 
@@ -139,6 +136,11 @@ impl Engine {
         &self.0.plugins
     }
 
+    /// The volumes.
+    pub fn volumes(&self) -> &Arc<Volumes> {
+        &self.0.volumes
+    }
+
     /// The networks.
     pub fn networks(&self) -> &Networks {
         &self.0.parts.networks
@@ -159,7 +161,7 @@ impl Engine {
 
     /// Whether a container runs; for images that it keeps from being removed.
     pub fn is_running(&self, id: &str) -> bool {
-        self.find(id).is_ok_and(|container| container.state().status.is_running())
+        self.find(crate::container::lease_holder(id)).is_ok_and(|container| container.state().status.is_running())
     }
 
     /// The name of a container, without slash, if it exists.

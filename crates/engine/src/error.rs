@@ -29,6 +29,18 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+    /// No volume has this name.
+    #[error("get {name}: no such volume")]
+    NoSuchVolume {
+        /// What was asked for.
+        name: String,
+    },
+    /// A driver is not there.
+    #[error("{message}")]
+    NoSuchPlugin {
+        /// Docker's text.
+        message: String,
+    },
     /// No exec instance has this id.
     #[error("No such exec instance: {id}")]
     NoSuchExec {
@@ -154,6 +166,18 @@ impl Error {
         Error::Unsupported { feature: feature.into() }
     }
 
+    /// Says what was being done when a request was refused.
+    pub(crate) fn about(self, doing: &str) -> Error {
+        let said = |message: String| format!("{doing}: {message}");
+        match self {
+            Error::Invalid { message } => Error::Invalid { message: said(message) },
+            Error::Conflict { message } => Error::Conflict { message: said(message) },
+            Error::Runtime { message } => Error::Runtime { message: said(message) },
+            Error::NoSuchPlugin { message } => Error::NoSuchPlugin { message: said(message) },
+            other => other,
+        }
+    }
+
     pub(crate) fn not_running(id: &str) -> Error {
         Error::conflict(format!("container {id} is not running"))
     }
@@ -180,6 +204,8 @@ impl Classified for Error {
         match self {
             Error::NoSuchContainer { .. }
             | Error::NoSuchNetwork { .. }
+            | Error::NoSuchVolume { .. }
+            | Error::NoSuchPlugin { .. }
             | Error::NoSuchExec { .. }
             | Error::NoSuchFile { .. } => ErrorClass::NotFound,
             Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Command { .. } => ErrorClass::InvalidArgument,

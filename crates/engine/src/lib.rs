@@ -9,6 +9,7 @@
 //! - `container/<verb>.rs`: what can be done with a container, one verb a file.
 //! - `container/record.rs`: what is remembered about it, and how it survives.
 //! - [`Plugins`]: programs outside that speak Docker's plugin protocol.
+//! - [`Volumes`]: directories that outlive containers.
 //! - [`Events`]: the one channel all happenings go through.
 //!
 //! ```no_run
@@ -32,6 +33,7 @@ mod error;
 mod events;
 mod host;
 mod plugin;
+mod volume;
 
 pub use container::archive::{Download, Upload};
 pub use container::attach::{AttachOptions, AttachSession, End};
@@ -46,3 +48,4 @@ pub use error::Error;
 pub use events::{EventStream, Events};
 pub use host::{Host, inherited_descriptor};
 pub use plugin::{Plugin, PluginError, PluginPlaces, Plugins};
+pub use volume::Volumes;

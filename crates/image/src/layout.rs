@@ -102,8 +102,11 @@ impl Layout {
     }
 }
 
-/// Deletes a file or a whole tree without following links; nothing there is fine.
-pub(crate) fn delete(path: &Path) -> Result<(), Error> {
+/// Deletes a file or a whole tree without following links, however deep it is; nothing there is fine.
+///
+/// # Errors
+/// [`Error::Io`] when something cannot be removed.
+pub fn delete(path: &Path) -> Result<(), Error> {
     let failed = |source: io::Error| Error::io("remove", path, source);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed(io::ErrorKind::InvalidInput.into()));

@@ -52,6 +52,7 @@ pub use commit::CommitWish;
 pub use error::Error;
 pub use layer::differ::ChangeKind;
 pub use image::{Image, ImageId, Pulled, Removed, RootFs};
+pub use layout::delete as delete_tree;
 pub use load::Loaded;
 pub use progress::{LayerStep, Progress};
 pub use registry::RegistryAuth;

@@ -239,6 +239,20 @@ pub enum MountSource {
         /// With the mounts below it.
         recursive: bool,
     },
+    /// What is below a directory of the host that somebody else may be changing: links lead nowhere out of it.
+    Inside {
+        /// The directory.
+        root: PathBuf,
+        /// Path in it.
+        path: PathBuf,
+    },
+    /// The files of an image, read-only.
+    Layers {
+        /// Directories, topmost first; two at least.
+        lower: Vec<PathBuf>,
+        /// A part of them; empty for the whole.
+        inside: PathBuf,
+    },
     /// The container's view of the cgroup file system, version 1 or 2.
     Cgroup,
     /// Nothing new: what is mounted at the target already gets other

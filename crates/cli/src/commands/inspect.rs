@@ -64,6 +64,15 @@ pub(super) struct InspectNetwork {
     args: Vec<String>,
 }
 
+/// `volume inspect`.
+#[derive(Debug, clap::Args)]
+pub(super) struct InspectVolume {
+    /// Print with a Go template, or 'json'
+    #[arg(short, long, value_name = "string")]
+    format: Option<String>,
+    args: Vec<String>,
+}
+
 impl Command for Inspect {
     const ABOUT: &'static str = "Show everything about objects";
     const USAGE: &'static str = USAGE;
@@ -122,6 +131,17 @@ impl Command for InspectNetwork {
             find(client, &["network"], name, self.verbose, false)
         })
         .await
+    }
+}
+
+impl Command for InspectVolume {
+    const ABOUT: &'static str = "Show everything about volumes";
+    const USAGE: &'static str = "[OPTIONS] VOLUME [VOLUME...]";
+    const ARITY: Arity = Arity::AtLeast(1);
+
+    async fn run(self, cli: &Cli) -> Result<i32, Error> {
+        inspect(cli, &self.args, self.format.as_deref(), |client, name| find(client, &["volume"], name, false, false))
+            .await
     }
 }
 

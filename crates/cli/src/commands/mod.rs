@@ -24,6 +24,7 @@ mod tag;
 mod top;
 mod update;
 mod version;
+mod volume;
 mod wait;
 
 use std::future::Future;
@@ -110,6 +111,16 @@ static TABLE: &[Entry] = &[
     entry::<inspect::InspectImage>(&["image inspect"]),
     entry::<network::List>(&["network ls", "network list"]),
     entry::<inspect::InspectNetwork>(&["network inspect"]),
+    entry::<volume::Create>(&["volume create"]),
+    entry::<volume::List>(&["volume ls", "volume list"]),
+    entry::<inspect::InspectVolume>(&["volume inspect"]),
+    entry::<volume::Remove>(&["volume rm", "volume remove"]),
+    entry::<volume::Prune>(&["volume prune"]),
+    entry::<volume::Update>(&["volume update"]),
+    entry::<volume::Rename>(&["volume rename"]),
+    entry::<volume::Clone>(&["volume clone"]),
+    entry::<volume::Snapshot>(&["volume snapshot"]),
+    entry::<volume::Restore>(&["volume restore"]),
     entry::<inspect::Inspect>(&["inspect"]),
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["system info", "info"]),
@@ -133,7 +144,7 @@ const MISSING: &[&str] = &[
     "service rollback", "service scale", "service update", "stack config", "stack deploy", "stack ls", "stack ps", "stack rm",
     "stack services", "stats", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
     "swarm unlock-key", "swarm update", "system df", "system dial-stdio", "system prune", "trust inspect", "trust sign",
-    "trust revoke", "volume create", "volume inspect", "volume ls", "volume prune", "volume rm", "volume update",
+    "trust revoke",
 ];
 
 /// Groups and what they manage.

@@ -1,7 +1,6 @@
 //! `--mount` and `--tmpfs`.
 
-use budu_spec::docker::{BindOptions, Mount};
-use serde_json::{Value, json};
+use budu_spec::docker::{BindOptions, DriverConfig, Mount, VolumeOptions};
 
 use super::parse::csv;
 
@@ -30,9 +29,12 @@ fn flag(key: &str, value: Option<&str>) -> Result<bool, String> {
     }
 }
 
-/// Looks into (and creates) an options object that the API words leave open.
-fn options(place: &mut Option<Value>) -> &mut Value {
-    place.get_or_insert_with(|| json!({}))
+fn volume(mount: &mut Mount) -> &mut VolumeOptions {
+    mount.volume_options.get_or_insert_default()
+}
+
+fn driver(mount: &mut Mount) -> &mut DriverConfig {
+    volume(mount).driver_config.get_or_insert_default()
 }
 
 fn field_of(mount: &mut Mount, field: &str) -> Result<(), String> {
@@ -52,7 +54,11 @@ fn field_of(mount: &mut Mount, field: &str) -> Result<(), String> {
             return Ok(());
         }
         ("volume-nocopy", value) => {
-            options(&mut mount.volume_options)["NoCopy"] = json!(flag(&key, value)?);
+            volume(mount).no_copy = flag(&key, value)?;
+            return Ok(());
+        }
+        ("idmap", None) => {
+            "owner".clone_into(&mut bind(mount).id_map);
             return Ok(());
         }
         ("bind-nonrecursive", _) => {
@@ -100,17 +106,18 @@ fn set(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), Str
                 ));
             }
         },
-        "volume-subpath" => options(&mut mount.volume_options)["Subpath"] = json!(value),
+        "volume-subpath" => value.clone_into(&mut volume(mount).subpath),
         "volume-label" => {
             let (name, value) = value.split_once('=').unwrap_or((value, ""));
-            options(&mut mount.volume_options)["Labels"][name] = json!(value);
+            volume(mount).labels.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         }
-        "volume-driver" => options(&mut mount.volume_options)["DriverConfig"]["Name"] = json!(value),
+        "volume-driver" => value.clone_into(&mut driver(mount).name),
         "volume-opt" => {
             let (name, value) = value.split_once('=').unwrap_or((value, ""));
-            options(&mut mount.volume_options)["DriverConfig"]["Options"][name] = json!(value);
+            driver(mount).options.get_or_insert_default().insert(name.to_owned(), value.to_owned());
         }
-        "image-subpath" => options(&mut mount.image_options)["Subpath"] = json!(value),
+        "image-subpath" => value.clone_into(&mut mount.image_options.get_or_insert_default().subpath),
+        "idmap" => value.clone_into(&mut bind(mount).id_map),
         "tmpfs-size" => {
             let size = budu_spec::units::parse_bytes(value).map_err(|_| format!("invalid value for {key}: {value}"))?;
             mount.tmpfs_options.get_or_insert_default().size_bytes = size;
@@ -188,7 +195,8 @@ mod tests {
             Some(budu_spec::docker::TmpfsOptions { size_bytes: 1 << 20, mode: 0o1770, options: None })
         );
         let mount = parse("type=volume,source=v,target=/v,volume-nocopy,volume-label=a=b").unwrap();
-        assert_eq!(mount.volume_options.unwrap(), json!({"NoCopy": true, "Labels": {"a": "b"}}));
+        let options = mount.volume_options.unwrap();
+        assert_eq!((options.no_copy, options.labels.unwrap()["a"].as_str()), (true, "b"));
     }
 
     #[test]

@@ -40,9 +40,6 @@ pub(crate) static ABSENT: &[Route] = table! {
     POST "/networks/{id}/connect";
     POST "/networks/{id}/disconnect";
     DELETE "/networks/{id}";
-    POST "/volumes/create";
-    POST "/volumes/prune";
-    PUT "/volumes/{name}";
     GET "/distribution/{name}/json";
     POST "/session";
     POST "/grpc";

@@ -80,6 +80,6 @@ pub(crate) async fn remove(call: Call) -> Reply {
     if call.query.flag("link") {
         return Err(Failure::not_implemented("links"));
     }
-    call.app.engine.remove(&call.name, call.query.flag("force")).await?;
+    call.app.engine.remove(&call.name, call.query.flag("force"), call.query.flag("v")).await?;
     no_content()
 }

@@ -12,6 +12,7 @@ mod nothing;
 mod pull;
 mod streams;
 mod system;
+mod volume;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -76,9 +77,12 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/networks" network::list;
     GET "/networks/" network::list;
     GET "/networks/{id}" network::inspect;
-    GET "/volumes" nothing::volumes;
-    GET "/volumes/{name}" nothing::volume;
-    DELETE "/volumes/{name}" nothing::volume;
+    GET "/volumes" volume::list;
+    POST "/volumes/create" volume::create;
+    POST "/volumes/prune" volume::prune;
+    GET "/volumes/{name}" volume::inspect;
+    PUT "/volumes/{name}" volume::update;
+    DELETE "/volumes/{name}" volume::remove;
     GET "/plugins" nothing::plugins;
     GET "/plugins/{name}/json" nothing::plugin;
     GET "/swarm" nothing::swarm;

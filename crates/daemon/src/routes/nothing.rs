@@ -10,17 +10,6 @@ fn no_such(message: String) -> Reply {
     Err(Failure { status: StatusCode::NOT_FOUND, message })
 }
 
-/// `GET /volumes`.
-pub(crate) async fn volumes(call: Call) -> Reply {
-    call.filters()?.check_keys(&["dangling", "driver", "label", "label!", "name"])?;
-    ok(&json!({"Volumes": [], "Warnings": null}))
-}
-
-/// `GET /volumes/{name}`, `DELETE /volumes/{name}`.
-pub(crate) async fn volume(call: Call) -> Reply {
-    no_such(format!("get {}: no such volume", call.name))
-}
-
 /// `GET /plugins`.
 pub(crate) async fn plugins(_: Call) -> Reply {
     ok(&json!([]))

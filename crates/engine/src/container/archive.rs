@@ -198,8 +198,8 @@ fn explain(error: io::Error, container: &str, path: &str) -> Error {
 /// Refuses read-only volumes, and the root file system when it is read-only.
 fn check_writable(container: &Arc<Container>, path: &Path) -> Result<(), Error> {
     let record = container.record();
-    let holding = record.mounts.iter().filter(|mount| path.starts_with(&mount.destination));
-    match holding.max_by_key(|mount| mount.destination.len()) {
+    let holding = record.points.iter().filter(|mount| path.starts_with(&mount.target));
+    match holding.max_by_key(|mount| mount.target.len()) {
         Some(mount) if !mount.rw => Err(Error::invalid("mounted volume is marked read-only")),
         None if record.host_config.readonly_rootfs => Err(Error::invalid("container rootfs is marked read-only")),
         _ => Ok(()),

@@ -8,7 +8,7 @@ use budu_spec::docker::{ApiVersion, ContainerCreate, ContainerCreated};
 use budu_spec::{Id, names};
 
 use super::record::{RECORD_FILE, Record, State, save};
-use super::{Container, merge, mounts, validate};
+use super::{Container, merge, validate};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
 
@@ -34,8 +34,16 @@ impl Engine {
         let id = Id::random();
         let name = self.reserve_name(name, &id)?;
         let reserved = Reserved { engine: self, name: &name, id: &id, kept: false };
-        let record = plan(wish, &image, &id, &name)?;
+        let mut record = plan(wish, &image, &id, &name)?;
         self.images().prepare(id.as_str(), &image.id)?;
+        let claimed = match self.claim_mounts(&record).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                let _ = self.images().release(id.as_str());
+                return Err(error);
+            }
+        };
+        record.points = claimed.points();
         let dir = self.data_dir(&id);
         // No state yet: a missing one reads as "created".
         let saved = private_dir(&dir).and_then(|()| save(&dir, RECORD_FILE, &record, record.durable()));
@@ -47,6 +55,7 @@ impl Engine {
         let container = Arc::new(Container::new(record, State::default()));
         self.insert(Arc::clone(&container));
         reserved.keep();
+        claimed.keep();
         self.tell(&container, "create", &[]);
         Ok(ContainerCreated { id: id.to_string(), warnings })
     }
@@ -100,9 +109,6 @@ fn plan(wish: ContainerCreate, image: &Image, id: &Id, name: &str) -> Result<Rec
     let (path, args) = merge::command(&config)
         .filter(|(path, _)| !path.is_empty())
         .ok_or_else(|| Error::invalid("no command specified"))?;
-    let shown =
-        |wish: &&mounts::Wish| !host_config.tmpfs.iter().flatten().any(|(t, _)| mounts::clean(t) == wish.target);
-    let points = mounts::wishes(&host_config)?.iter().filter(shown).map(mounts::Wish::point).collect();
     Ok(Record {
         id: id.clone(),
         name: name.to_owned(),
@@ -113,6 +119,6 @@ fn plan(wish: ContainerCreate, image: &Image, id: &Id, name: &str) -> Result<Rec
         config,
         host_config,
         networking: wish.networking_config,
-        mounts: points,
+        points: Vec::new(),
     })
 }

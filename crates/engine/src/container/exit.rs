@@ -103,6 +103,7 @@ impl Engine {
         if let Err(error) = self.networks().detach(container.id.as_str()) {
             tracing::warn!(container = %container.id, %error, "could not detach from the network");
         }
+        self.unready_mounts(container).await;
         if let Err(error) = self.settle(container, ran) {
             tracing::error!(container = %container.id, %error, "could not finish an ended container");
         }
@@ -111,7 +112,7 @@ impl Engine {
     fn settle(&self, container: &Arc<Container>, ran: i64) -> Result<(), Error> {
         let record = container.record();
         if record.host_config.auto_remove {
-            return self.remove_now(container);
+            return self.remove_now(container, true);
         }
         let wait = restart::decide(&record.host_config.restart_policy, &mut container.state(), ran);
         // On disk before anybody is told; synced after, since that takes long.

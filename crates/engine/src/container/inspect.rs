@@ -4,7 +4,7 @@ use budu_network::Endpoint;
 use budu_spec::docker::{ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings};
 
 use super::record::{Record, State, Status};
-use super::{Container, ports};
+use super::{Container, mounts, ports};
 use crate::{Engine, Error, clock};
 
 /// What inspect answers.
@@ -43,7 +43,7 @@ impl Engine {
             graph_driver: self.graph_driver(&record),
             size_rw,
             size_root_fs,
-            mounts: record.mounts.clone(),
+            mounts: mounts::shapes(&record.points),
             config: record.config.clone(),
             network_settings: network(&record, &state, version),
             ..ContainerInspect::default()

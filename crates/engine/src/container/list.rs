@@ -140,7 +140,11 @@ impl Wish<'_> {
 
     fn volume(&self, record: &Record) -> bool {
         let wishes = self.filters.values("volume");
-        wishes.is_empty() || record.mounts.iter().any(|m| wishes.contains(&m.destination) || wishes.contains(&m.source))
+        wishes.is_empty()
+            || record
+                .points
+                .iter()
+                .any(|p| [&p.name, &p.source, &p.target].into_iter().any(|text| wishes.contains(text)))
     }
 
     fn port(&self, record: &Record, state: &State) -> bool {
@@ -182,7 +186,7 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
             failing_streak: state.health.as_ref().map_or(0, |health| health.failing_streak),
         }),
         network_settings: SummaryNetworkSettings { networks: inspect::networks(record, state, version) },
-        mounts: record.mounts.clone(),
+        mounts: super::mounts::shapes(&record.points),
         ..ContainerSummary::default()
     }
 }

@@ -37,7 +37,9 @@ mod validate;
 mod view;
 pub(crate) mod wait;
 
+pub(crate) use mounts::lease_holder;
 pub use pump::read_by_peer;
+pub(crate) use remove::discard;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

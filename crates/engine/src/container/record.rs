@@ -14,10 +14,11 @@ use std::path::Path;
 
 use budu_network::Endpoint;
 use budu_spec::Id;
-use budu_spec::docker::{ContainerConfig, Health, HostConfig, MountPoint, NetworkingConfig};
+use budu_spec::docker::{ContainerConfig, Health, HostConfig, NetworkingConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::mounts::Point;
 use crate::Error;
 
 /// Name of the file with a [`Record`].
@@ -47,9 +48,9 @@ pub(crate) struct Record {
     /// Wished endpoints.
     #[serde(default)]
     pub(crate) networking: NetworkingConfig,
-    /// Mount points, resolved.
+    /// What is mounted, resolved.
     #[serde(default)]
-    pub(crate) mounts: Vec<MountPoint>,
+    pub(crate) points: Vec<Point>,
 }
 
 impl Record {
@@ -197,7 +198,7 @@ pub(crate) mod tests {
             config: ContainerConfig::default(),
             host_config: HostConfig::default(),
             networking: NetworkingConfig::default(),
-            mounts: Vec::new(),
+            points: Vec::new(),
         }
     }
 

@@ -13,11 +13,11 @@ use super::{Container, kill};
 use crate::{Engine, Error};
 
 impl Engine {
-    /// Removes a container; `force` kills it first.
+    /// Removes a container; `force` kills it first, `volumes` takes its anonymous volumes along.
     ///
     /// # Errors
     /// [`Error::Conflict`] when it runs and `force` is not given.
-    pub async fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
+    pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let container = self.find(name)?;
         let status = container.state().status;
         if status.is_running() && !force {
@@ -36,7 +36,7 @@ impl Engine {
                 return if force { Ok(()) } else { Err(Error::NoSuchContainer { name: name.to_owned() }) };
             }
             if !container.state().status.is_running() {
-                return self.remove_now(&container);
+                return self.remove_now(&container, volumes);
             }
             // Its restart was under way already. It will not be restarted again.
             if !force {
@@ -89,7 +89,7 @@ impl Engine {
                 continue;
             }
             let size = self.sizes(&container).ok().and_then(|(rw, _)| rw).unwrap_or(0);
-            if self.remove(container.id.as_str(), false).await.is_ok() {
+            if self.remove(container.id.as_str(), false, false).await.is_ok() {
                 ids.push(container.id.to_string());
                 bytes += u64::try_from(size).unwrap_or(0);
             }
@@ -100,9 +100,9 @@ impl Engine {
 
     /// Removes a container that does not run and whose turn the caller holds.
     /// Waiters are woken when it is done.
-    pub(super) fn remove_now(&self, container: &Container) -> Result<(), Error> {
+    pub(super) fn remove_now(&self, container: &Container, volumes: bool) -> Result<(), Error> {
         container.state().status = Status::Removing;
-        let result = self.erase(container);
+        let result = self.erase(container, volumes);
         if let Err(error) = &result {
             let mut state = container.state();
             state.status = Status::Dead;
@@ -128,10 +128,12 @@ impl Engine {
     /// Takes everything away that makes it a container, in one rename. Deleting
     /// the files, which takes a disk its time, goes on in the background; what
     /// a crash leaves of it the next start of the daemon removes.
-    fn erase(&self, container: &Container) -> Result<(), Error> {
+    fn erase(&self, container: &Container, volumes: bool) -> Result<(), Error> {
         let (data, trash) = (self.data_dir(&container.id), self.trash().join(container.id.as_str()));
         gone(fs::rename(&data, &trash)).map_err(Error::io("remove", &data))?;
         self.images().release(container.id.as_str())?;
+        let record = container.record();
+        self.disclaim_mounts(&record.points, &container.id, volumes || record.host_config.auto_remove);
         self.0.execs.forget_container(container.id.as_str());
         discard(vec![trash, self.run_dir(&container.id)]);
         Ok(())
@@ -139,10 +141,10 @@ impl Engine {
 }
 
 /// Deletes directories that nobody looks for any more, in the background.
-pub(super) fn discard(dirs: Vec<PathBuf>) {
+pub(crate) fn discard(dirs: Vec<PathBuf>) {
     tokio::task::spawn_blocking(move || {
         for dir in dirs {
-            if let Err(error) = gone(fs::remove_dir_all(&dir)) {
+            if let Err(error) = budu_image::delete_tree(&dir) {
                 tracing::warn!(dir = %dir.display(), %error, "could not delete");
             }
         }

@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
 use super::remove::discard;
 use super::shim::{self, Control, Frames};
-use super::{Container, exit, health, kill, restart};
+use super::{Container, exit, health, kill, mounts, restart};
 use crate::{Engine, Error};
 
 /// How long a shim may take to end a container that is killed.
@@ -32,6 +32,10 @@ impl Engine {
         let containers = self.load_all()?;
         for container in &containers {
             self.insert(Arc::clone(container));
+            let live = matches!(container.state().status, Status::Running | Status::Paused);
+            for name in mounts::volumes(&container.record().points) {
+                self.volumes().adopt(name, container.id.as_str(), live);
+            }
         }
         let mut ended = Vec::new();
         for container in &containers {
@@ -49,6 +53,7 @@ impl Engine {
             // What it was connected to is gone with its processes; reclaim frees it.
             self.ended(&container, None).await;
         }
+        self.volumes().unmount_idle().await;
         self.settle_others(&containers).await;
         self.networks().reclaim()?;
         self.sweep()
@@ -132,7 +137,7 @@ impl Engine {
             let half_removed = matches!(status, Status::Removing | Status::Dead);
             if half_removed || record.host_config.auto_remove {
                 let _turn = container.turn.lock().await;
-                if let Err(error) = self.remove_now(container) {
+                if let Err(error) = self.remove_now(container, record.host_config.auto_remove) {
                     tracing::warn!(container = %container.id, %error, "could not finish a removal");
                 }
                 continue;
@@ -161,7 +166,8 @@ impl Engine {
         discard(left.collect());
         let known: HashSet<String> = self.all().into_iter().map(|c| c.id.to_string()).collect();
         for (owner, _) in self.images().leases()? {
-            if owner.parse::<Id>().is_ok() && !known.contains(&owner) {
+            let holder = mounts::lease_holder(&owner);
+            if holder.parse::<Id>().is_ok() && !known.contains(holder) {
                 self.images().release(&owner)?;
             }
         }

@@ -29,7 +29,7 @@ pub(crate) fn build(record: &Record, files: &Path, cgroup_parent: &str, donors: 
         cgroups_path: cgroup_path(record, cgroup_parent),
         resources: Some(resources::oci(host)?),
         sysctl: sysctls(host),
-        rootfs_propagation: propagation(host)?,
+        rootfs_propagation: mounts::propagation(&record.points).to_owned(),
         masked_paths: host.masked_paths.clone().unwrap_or_default(),
         readonly_paths: host.readonly_paths.clone().unwrap_or_default(),
         ..oci::Linux::default()
@@ -79,21 +79,6 @@ fn namespaces(host: &HostConfig, donors: Donors) -> Vec<oci::Namespace> {
 fn sysctls(host: &HostConfig) -> std::collections::BTreeMap<String, String> {
     let own = |(key, _): &(&String, &String)| !key.starts_with("net.");
     host.sysctls.iter().flatten().filter(own).map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
-/// Binds that share mounts with the host need a root mount that does too.
-fn propagation(host: &HostConfig) -> Result<String, Error> {
-    let mut result = String::new();
-    for mount in mounts::wishes(host)? {
-        let options = mount.oci().options;
-        if options.iter().any(|o| o == "shared" || o == "rshared") {
-            return Ok("shared".to_owned());
-        }
-        if options.iter().any(|o| o == "slave" || o == "rslave") {
-            "slave".clone_into(&mut result);
-        }
-    }
-    Ok(result)
 }
 
 fn process(record: &Record) -> Result<oci::Process, Error> {
@@ -202,7 +187,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> oci::
 /// user's mount at the place of a default one takes its place.
 fn mount_list(record: &Record, files: &Path, donors: Donors) -> Result<Vec<oci::Mount>, Error> {
     let host = &record.host_config;
-    let wishes = mounts::wishes(host)?;
+    let wishes = mounts::oci(record)?;
     let security = security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     let access = if host.privileged { "rw" } else { "ro" };
     let cgroup_access = if security.writable_cgroups { "rw" } else { access };
@@ -240,8 +225,8 @@ fn mount_list(record: &Record, files: &Path, donors: Donors) -> Result<Vec<oci::
         let destination = format!("/etc/{name}");
         list.push(mount(&destination, "bind", &source.to_string_lossy(), &["rbind", "rprivate"]));
     }
-    list.retain(|default| !wishes.iter().any(|wish| wish.target == default.destination));
-    list.extend(wishes.iter().map(mounts::Wish::oci));
+    list.retain(|default| !wishes.iter().any(|wish| wish.destination == default.destination));
+    list.extend(wishes);
     Ok(list)
 }
 
@@ -309,8 +294,12 @@ mod tests {
     #[test]
     fn a_users_mount_takes_the_place_of_a_default_one() {
         let spec = built(|r| {
-            r.host_config.tmpfs = Some([("/dev/shm".to_owned(), "size=1m".to_owned())].into());
-            r.host_config.binds = Some(vec!["/h:/etc/hosts:ro".into()]);
+            let bind = |source: &str, target: &str| mounts::Point {
+                source: source.into(),
+                target: target.into(),
+                ..mounts::Point::default()
+            };
+            r.points = vec![bind("/s", "/dev/shm"), bind("/h", "/etc/hosts")];
         });
         let at = |path: &str| spec.mounts.iter().filter(|m| m.destination == path).collect::<Vec<_>>();
         assert_eq!(at("/dev/shm").len(), 1);

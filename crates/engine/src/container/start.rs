@@ -66,9 +66,10 @@ impl Engine {
             }
         }
         let _ = fs::remove_dir_all(self.run_dir(&container.id));
+        self.unready_mounts(container).await;
         container.take_waiting().clear();
         if container.record().host_config.auto_remove {
-            self.remove_now(container)?;
+            self.remove_now(container, true)?;
         } else {
             self.save_state(container, false)?;
         }
@@ -76,7 +77,7 @@ impl Engine {
     }
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<(), Error> {
-        let record = container.record();
+        let record = self.ready_mounts(container.record()).await?;
         let run_dir = self.run_dir(&container.id);
         fresh_dir(&run_dir)?;
         let attachment = self.networks().attach(&attach_request(&record)?)?;
@@ -135,9 +136,6 @@ impl Engine {
         let run_dir = self.run_dir(&record.id);
         let host = &record.host_config;
         names_files::write(record, endpoint, self.options(), &run_dir)?;
-        for wish in mounts::wishes(host)? {
-            wish.make_source()?;
-        }
         let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent, self.donors(record)?)?;
         let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
         let size = host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
@@ -156,7 +154,9 @@ impl Engine {
             seccomp: spec::filter(host, false)?,
             bundle: None,
         };
-        Ok(compile::container(&spec, extras)?)
+        let mut plan = compile::container(&spec, extras)?;
+        mounts::finish(self, &record.points, &mut plan)?;
+        Ok(plan)
     }
 
     /// Where its output goes; `None` with the log driver `none`.

@@ -38,9 +38,7 @@ pub(crate) fn validate(
     logging(host, defaults)?;
     gates(wish, version);
     fill(&mut wish.host_config, defaults);
-    for mount in mounts::wishes(&wish.host_config)? {
-        mount.check_source()?;
-    }
+    mounts::check(&wish.host_config)?;
     ports::requests(&wish.config, &wish.host_config)?;
     Ok(())
 }
@@ -50,9 +48,6 @@ fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
     let (config, host) = (&wish.config, &wish.host_config);
     let some = |list: &Option<Vec<String>>| !list.as_ref().is_none_or(Vec::is_empty);
     let table = [
-        (config.volumes.as_ref().is_some_and(|v| !v.is_empty()), "anonymous volumes"),
-        (some(&host.volumes_from), "volumes-from"),
-        (!host.volume_driver.is_empty(), "volume drivers"),
         (some(&host.links), "links"),
         (host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()), "storage options"),
         (!host.cgroup.is_empty(), "joining another container's cgroup"),
@@ -330,9 +325,7 @@ mod tests {
     #[test]
     fn missing_features_are_named() {
         for (json, feature) in [
-            (r#"{"Volumes":{"/data":{}}}"#, "anonymous volumes"),
             (r#"{"HostConfig":{"NetworkMode":"container:x"}}"#, "joining another container's network namespace"),
-            (r#"{"HostConfig":{"Binds":["vol:/x"]}}"#, "named volumes (vol)"),
             (r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog"),
         ] {
             assert_eq!(check(json).unwrap_err(), format!("{feature} is not implemented"), "{json}");

@@ -10,6 +10,7 @@ use budu_sys::view::{Base, Part, View};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Container;
+use super::mounts::Kind;
 use super::record::Record;
 use crate::{Engine, Error};
 
@@ -95,9 +96,8 @@ impl Process {
 
 /// Where a running container has something mounted that users know of, parents first.
 fn inside(record: &Record) -> Vec<Part> {
-    let mounts = record.mounts.iter().map(|mount| mount.destination.as_str());
-    let temporary = record.host_config.tmpfs.iter().flatten().map(|(target, _)| target.as_str());
-    let mut targets: Vec<&str> = mounts.chain(temporary).chain(OWN).collect();
+    let mounts = record.points.iter().map(|mount| mount.target.as_str());
+    let mut targets: Vec<&str> = mounts.chain(OWN).collect();
     targets.sort_unstable_by_key(|target| (target.split('/').count(), *target));
     targets.dedup();
     targets.into_iter().map(|target| Part { target: target.into(), source: None, read_only: false }).collect()
@@ -106,11 +106,11 @@ fn inside(record: &Record) -> Vec<Part> {
 /// What will be mounted in a container when it runs, from where it is on the host.
 fn outside(record: &Record) -> Vec<Part> {
     let mut parts: Vec<Part> = record
-        .mounts
+        .points
         .iter()
-        .filter(|mount| matches!(mount.kind.as_str(), "bind" | "volume") && Path::new(&mount.source).exists())
+        .filter(|mount| matches!(mount.kind, Kind::Bind | Kind::Volume) && Path::new(&mount.source).exists())
         .map(|mount| Part {
-            target: mount.destination.clone().into(),
+            target: mount.target.clone().into(),
             source: Some(mount.source.clone().into()),
             read_only: !mount.rw,
         })

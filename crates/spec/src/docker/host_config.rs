@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{PortBinding, nullable};
+use super::{ImageOptions, PortBinding, VolumeOptions, nullable};
 
 /// Host part of a container's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -325,10 +325,10 @@ pub struct Mount {
     pub bind_options: Option<BindOptions>,
     /// For `volume`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume_options: Option<Value>,
+    pub volume_options: Option<VolumeOptions>,
     /// For `image`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_options: Option<Value>,
+    pub image_options: Option<ImageOptions>,
     /// For `tmpfs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
@@ -353,6 +353,10 @@ pub struct BindOptions {
     /// Fail when mounts below cannot be made read-only.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
     pub read_only_force_recursive: bool,
+    /// Whom the files belong to that the container's user writes: `UID[:GID]`, or `owner` for the owner of the source.
+    /// Not Docker's.
+    #[serde(rename = "IDMap", deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub id_map: String,
 }
 
 /// Options of a tmpfs mount.

@@ -14,6 +14,7 @@ pub mod network;
 pub mod progress;
 pub mod system;
 pub mod version;
+pub mod volume;
 
 pub use container::*;
 pub use event::*;
@@ -25,6 +26,7 @@ pub use network::*;
 pub use progress::*;
 pub use system::*;
 pub use version::ApiVersion;
+pub use volume::*;
 
 use serde::{Deserialize, Deserializer};
 

@@ -9,6 +9,7 @@ mod attributes;
 mod devices;
 mod enter;
 mod idmap;
+mod layers;
 mod mounts;
 mod place;
 mod protect;

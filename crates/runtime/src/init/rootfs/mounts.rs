@@ -13,7 +13,7 @@ use super::place::{Guest, clean};
 use super::source::Source;
 use super::{
     CLONE_NEWPID, CLONE_NEWUSER, MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, NewRoot, PROC_MAGIC, SYSFS_MAGIC, attributes,
-    failed, has_own, in_place, kind_of, refused,
+    failed, has_own, in_place, kind_of, layers, refused,
 };
 use crate::init::{Failing, cgroupfs, copy_up};
 use crate::plan::{MountPlan, MountSource, Plan};
@@ -35,6 +35,8 @@ pub(super) fn about(mount: &MountPlan, failure: Failure) -> Failure {
         MountSource::New { source, kind, .. } if source.is_empty() => kind.clone(),
         MountSource::New { source, .. } => source.clone(),
         MountSource::Bind { path, .. } => path.display().to_string(),
+        MountSource::Inside { root, path } => root.join(path).display().to_string(),
+        MountSource::Layers { inside, .. } => Path::new("/").join(inside).display().to_string(),
         MountSource::Cgroup => "cgroup".to_owned(),
         MountSource::Remount { .. } => String::new(),
     };
@@ -62,8 +64,16 @@ impl NewRoot {
         let target = target(plan, mount);
         let mounted = match (&mount.source, source) {
             (MountSource::New { .. }, _) => self.mount_new(plan, mount, &target)?,
-            (MountSource::Bind { .. }, Some(source)) => self.mount_bind(plan, mount, &target, source)?,
-            (MountSource::Bind { .. }, None) => return Err(refused("its source is missing".to_owned())),
+            (MountSource::Bind { .. } | MountSource::Inside { .. }, Some(source)) => {
+                self.mount_bind(plan, mount, &target, source)?
+            }
+            (MountSource::Bind { .. } | MountSource::Inside { .. }, None) => {
+                return Err(refused("its source is missing".to_owned()));
+            }
+            (MountSource::Layers { lower, inside }, _) => {
+                let taken = layers::take(lower, inside, &self.root).map_err(failed("mount the image"))?;
+                self.mount_bind(plan, mount, &target, Source::of(taken, false)?)?
+            }
             (MountSource::Cgroup, _) => self.mount_cgroup(plan, mount, &target, hierarchies)?,
             (MountSource::Remount { options }, _) => return self.remount(plan, mount, &target, options),
         };

@@ -31,7 +31,14 @@ pub(super) struct Source {
 /// from here, or the socket of [`idmap::serve`].
 pub(super) fn take(plan: &Plan, number: u16, lent: Option<OwnedFd>) -> Failing<Option<Source>> {
     let mount = &plan.mounts[usize::from(number)];
-    let MountSource::Bind { path, recursive } = &mount.source else { return Ok(None) };
+    let (path, recursive) = match &mount.source {
+        MountSource::Bind { path, recursive } => (path, recursive),
+        MountSource::Inside { root, path } => {
+            let own = clone_inside(root, path).map_err(failed(&root.join(path).display().to_string()))?;
+            return Source::of(own, false).map(Some);
+        }
+        _ => return Ok(None),
+    };
     let what = failed(&path.display().to_string());
     let (clone, locked) = match (&mount.idmap, lent) {
         (Some(_), Some(socket)) if is_inside(plan, path) => {
@@ -51,10 +58,16 @@ pub(super) fn take(plan: &Plan, number: u16, lent: Option<OwnedFd>) -> Failing<O
             (Err(error), None) => return Err(what(error)),
         },
     };
-    let stat = fstat(&clone).map_err(|e| failed("look at the source")(e.into()))?;
-    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let missing = if directory { Missing::MakeDirectory } else { Missing::MakeFile };
-    Ok(Some(Source { mount: clone, missing, locked }))
+    Source::of(clone, locked).map(Some)
+}
+
+impl Source {
+    pub(super) fn of(mount: Detached, locked: bool) -> Failing<Source> {
+        let stat = fstat(&mount).map_err(|e| failed("look at the source")(e.into()))?;
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let missing = if directory { Missing::MakeDirectory } else { Missing::MakeFile };
+        Ok(Source { mount, missing, locked })
+    }
 }
 
 /// Makes the mounts that the parent must prepare: number in the plan, detached
@@ -104,6 +117,12 @@ pub(crate) fn lend(plan: &Plan, userns: Option<BorrowedFd<'_>>) -> Failing<Vec<(
 /// Whether a source lies in the root of the container itself.
 fn is_inside(plan: &Plan, path: &Path) -> bool {
     in_place(plan).is_some_and(|root| path.starts_with(root))
+}
+
+/// Clones what is below a directory, as it is found once and held.
+fn clone_inside(root: &Path, path: &Path) -> io::Result<Detached> {
+    let found = Root::open_at(root)?.open(path, OFlags::PATH)?;
+    Detached::clone_of(found.as_fd(), Path::new(""), true)
 }
 
 fn clone_path(path: &Path, recursive: bool) -> io::Result<Detached> {
