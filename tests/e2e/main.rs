@@ -22,6 +22,7 @@ mod security;
 mod shared;
 mod sharing;
 mod update;
+mod volumes;
 
 use budu_testkit::suite::Suite;
 
@@ -29,6 +30,7 @@ fn main() {
     budu_testkit::enter_if_caged();
     let mut suite = Suite::default();
     run::tests(&mut suite);
+    volumes::tests(&mut suite);
     containment::tests(&mut suite);
     lifecycle::tests(&mut suite);
     images::tests(&mut suite);
