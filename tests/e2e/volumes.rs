@@ -115,7 +115,7 @@ fn mounts_of_another_container(client: Client) {
     let seen = shell(client, &["--volumes-from", &format!("{name}:ro")], "cat /data/file; touch /named/x || echo ro");
     assert_eq!(seen, "shared\nro");
     // What is asked for besides wins over what is taken over.
-    assert_eq!(shell(client, &["--volumes-from", &name, "-v", "/named"], "ls /named | wc -l"), "0");
+    assert_eq!(shell(client, &["--volumes-from", &name, "--tmpfs", "/named"], "ls /named | wc -l"), "0");
     run(client, &["--volumes-from", &name, "--volumes-from", "no-such", BUSYBOX, "true"])
         .exits(125)
         .complains("No such container: no-such");
@@ -171,7 +171,7 @@ fn parts_of_a_volume(client: Client) {
 
 fn files_of_an_image(client: Client) {
     let mount = format!("type=image,source={CONFIGURED},target=/image");
-    let script = "cat /image/etc/plain; touch /image/x || echo ro; ls -a /image | grep -c dockerenv";
+    let script = "cat /image/etc/plain; touch /image/x || echo ro; ls -a /image | grep -c dockerenv || true";
     assert_eq!(shell(client, &["--mount", &mount], script), "not a program\nro\n0");
     let part = format!("type=image,source={CONFIGURED},target=/image,image-subpath=etc");
     if client == Client::Budu {
@@ -305,7 +305,7 @@ fn what_happens_is_told() {
     docker.ok(["run", "--rm", "-v", &format!("{name}:/x:ro"), BUSYBOX, "true"]);
     docker.ok(["volume", "rm", &name]);
     let told = docker.ok([
-        "events", "--since", &since, "--until", &shared::in_seconds(0), "--filter", &format!("volume={name}"), "--format",
+        "events", "--since", &since, "--until", &shared::in_seconds(1), "--filter", &format!("volume={name}"), "--format",
         "{{.Action}} {{.Actor.Attributes.driver}} {{index .Actor.Attributes \"destination\"}} {{index .Actor.Attributes \"read/write\"}}",
     ]);
     let told: Vec<&str> = told.lines().map(str::trim_end).collect();

@@ -45,7 +45,7 @@ pub(crate) fn validate(
 
 /// Features of Docker that are not built yet are named, never ignored.
 fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
-    let (config, host) = (&wish.config, &wish.host_config);
+    let host = &wish.host_config;
     let some = |list: &Option<Vec<String>>| !list.as_ref().is_none_or(Vec::is_empty);
     let table = [
         (some(&host.links), "links"),
