@@ -110,10 +110,9 @@ fn cp_refuses_what_is_read_only(client: Client) {
     let file = dir.path().join("file");
     let (ro, rw) = (format!("{}:/ro:ro", text(dir.path())), format!("{}:/rw", text(dir.path())));
     docker.ok(["run", "-d", "--name", &web, "--read-only", "-v", &ro, "-v", &rw, BUSYBOX, "sleep", "1000"]);
-    for (target, want) in [
-        ("/ro/new", "mounted volume is marked read-only"),
-        ("/root/new", "container rootfs is marked read-only"),
-    ] {
+    for (target, want) in
+        [("/ro/new", "mounted volume is marked read-only"), ("/root/new", "container rootfs is marked read-only")]
+    {
         let output = docker.run(["cp", text(&file), &format!("{web}:{target}")]).expect("runs");
         output.exits(1).complains(want);
     }
@@ -184,8 +183,7 @@ fn diff_and_export(client: Client) {
     let mut changes: Vec<String> = docker.ok(["diff", &web]).lines().map(str::to_owned).collect();
     changes.retain(|line| !line.contains("/var"));
     changes.sort();
-    let want =
-        ["A /mounted", "A /new", "A /new/file", "C /bin", "C /etc", "C /etc/group", "C /root", "D /bin/ash"];
+    let want = ["A /mounted", "A /new", "A /new/file", "C /bin", "C /etc", "C /etc/group", "C /root", "D /bin/ash"];
     assert_eq!(changes, want);
     let dir = scratch();
     let out = dir.path().join("export.tar");
@@ -231,10 +229,12 @@ fn what_the_archive_endpoint_says() {
         let answer = engine.http("GET", &format!("/containers/{web}/archive?path={path}"), None).expect("answers");
         assert_eq!(answer.header("content-type"), Some("application/x-tar"));
         // The first block's name field.
-        String::from_utf8_lossy(answer.expect(200).body[..100].split(|byte| *byte == 0).next().unwrap_or(&[])).into_owned()
+        String::from_utf8_lossy(answer.expect(200).body[..100].split(|byte| *byte == 0).next().unwrap_or(&[]))
+            .into_owned()
     };
-    assert_eq!([names("/etc"), names("/etc/"), names("/etc/."), names("/"), names("/etc/passwd")], [
-        "etc/", "etc/", "./", "/", "passwd"
-    ]);
+    assert_eq!(
+        [names("/etc"), names("/etc/"), names("/etc/."), names("/"), names("/etc/passwd")],
+        ["etc/", "etc/", "./", "/", "passwd"]
+    );
     docker.ok(["rm", &web]);
 }

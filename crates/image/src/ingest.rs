@@ -97,7 +97,9 @@ fn unpack_verified<R: BufRead>(input: &mut R, layer: &LayerUse, temporary: &Temp
                 other => Failed::Final(other),
             }
         }
-        Fault::Refused { .. } | Fault::Overwrite { .. } => Failed::Final(Error::Layer { digest, detail: fault.to_string() }),
+        Fault::Refused { .. } | Fault::Overwrite { .. } => {
+            Failed::Final(Error::Layer { digest, detail: fault.to_string() })
+        }
         Fault::Malformed { .. } | Fault::Read { .. } => {
             Failed::Senseless(Error::Layer { digest, detail: fault.to_string() })
         }

@@ -274,7 +274,12 @@ impl Inner {
     }
 }
 
-fn additions(state: &State, target: &budu_spec::image::Descriptor, variant: &Variant, name: Option<Reference>) -> Vec<Change> {
+fn additions(
+    state: &State,
+    target: &budu_spec::image::Descriptor,
+    variant: &Variant,
+    name: Option<Reference>,
+) -> Vec<Change> {
     let mut record = state.images.get(&target.digest).cloned().unwrap_or_else(|| ImageRecord {
         target: target.clone(),
         variants: Vec::new(),

@@ -40,12 +40,14 @@ pub enum Base<'a> {
 }
 
 /// Something mounted in a view.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
     /// Where, as a path in the container.
     pub target: PathBuf,
     /// A trusted path on the host; without, what the process of [`Base::Process`] has there.
     pub source: Option<PathBuf>,
+    /// What is shown of the source, which somebody else may be changing: links lead nowhere out of it. Empty for all.
+    pub inside: PathBuf,
     /// Nothing may be written to it.
     pub read_only: bool,
 }
@@ -132,7 +134,10 @@ fn build(base: &Base<'_>, parts: &[Part]) -> io::Result<View> {
 fn clone(base: &Base<'_>, part: &Part, own: BorrowedFd<'_>) -> io::Result<Option<Detached>> {
     let clone = match (&part.source, base) {
         (Some(source), _) => {
-            let source = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            let mut source = open(source, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            if !part.inside.as_os_str().is_empty() {
+                source = Root::new(source).open(&part.inside, OFlags::PATH)?;
+            }
             Detached::clone_of(source.as_fd(), Path::new(""), true)?
         }
         (None, Base::Process { namespace, root }) => {
@@ -253,7 +258,12 @@ mod tests {
         }
         fs::write(dir.join("lower/etc/passwd"), "").expect("written");
         fs::write(dir.join("volume/inside"), "").expect("written");
-        let part = |target: &str| Part { target: target.into(), source: Some(dir.join("volume")), read_only: true };
+        let part = |target: &str| Part {
+            target: target.into(),
+            source: Some(dir.join("volume")),
+            read_only: true,
+            ..Part::default()
+        };
         let stack = [dir.join("upper"), dir.join("lower")];
         let read_only = Base::Layers { lower: &stack, upper: None };
         let view = View::open(&read_only, &[part("/data")]).expect("made");

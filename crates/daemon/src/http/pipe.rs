@@ -172,11 +172,7 @@ impl Encoding {
     }
 
     /// Runs `work`, compressing what it writes.
-    pub(crate) fn write(
-        self,
-        sink: &mut Sink,
-        work: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn write(self, sink: &mut Sink, work: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let level = flate2::Compression::fast();
         match self {
             Encoding::Identity => work(sink),

@@ -100,7 +100,7 @@ fn inside(record: &Record) -> Vec<Part> {
     let mut targets: Vec<&str> = mounts.chain(OWN).collect();
     targets.sort_unstable_by_key(|target| (target.split('/').count(), *target));
     targets.dedup();
-    targets.into_iter().map(|target| Part { target: target.into(), source: None, read_only: false }).collect()
+    targets.into_iter().map(|target| Part { target: target.into(), source: None, ..Part::default() }).collect()
 }
 
 /// What will be mounted in a container when it runs, from where it is on the host.
@@ -112,6 +112,7 @@ fn outside(record: &Record) -> Vec<Part> {
         .map(|mount| Part {
             target: mount.target.clone().into(),
             source: Some(mount.source.clone().into()),
+            inside: mount.subpath.clone().into(),
             read_only: !mount.rw,
         })
         .collect();

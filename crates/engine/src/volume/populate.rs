@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use budu_sys::rooted::Root;
+use budu_sys::view::View;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
 use super::{Volumes, copy};
@@ -26,7 +27,7 @@ impl Volumes {
     pub(crate) async fn populate(
         self: &Arc<Self>,
         name: &str,
-        view: Arc<Root>,
+        view: Arc<View>,
         target: &str,
         durable: bool,
     ) -> Result<(), Error> {
@@ -34,7 +35,7 @@ impl Volumes {
         let volume = self.found(name)?;
         let alone = volume.users().live.is_empty() && !super::mount::needed(&volume.record());
         let (dir, target) = (self.dir(name), target.to_owned());
-        let work = move || fill(&dir, &view, &target, alone, durable).map_err(Error::io("populate volume", &dir));
+        let work = move || fill(&dir, view.root(), &target, alone, durable).map_err(Error::io("populate volume", &dir));
         tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime { message: e.to_string() })?
     }
 }

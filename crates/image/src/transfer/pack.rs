@@ -136,13 +136,7 @@ impl<W: Write> Work<'_, W> {
     }
 
     /// Writes one entry. A directory is returned open, to go on below.
-    fn one(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        file: &[u8],
-        name: &[u8],
-        include: bool,
-    ) -> io::Result<Option<OwnedFd>> {
+    fn one(&mut self, parent: BorrowedFd<'_>, file: &[u8], name: &[u8], include: bool) -> io::Result<Option<OwnedFd>> {
         let found = openat(parent, file, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let stat = fstat(&found)?;
         match FileType::from_raw_mode(stat.st_mode) {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use budu_spec::Id;
-use budu_sys::rooted::Root;
+use budu_sys::view::{Base, View};
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::wish::{Wish, volumes_from, wishes};
-use super::{Kind, Point, clean, view};
+use super::{Kind, Point, clean};
 use crate::container::record::Record;
 use crate::{Engine, Error, volume};
 
@@ -23,7 +23,7 @@ pub(crate) struct Claimed<'a> {
     /// Volumes to be filled: name and target.
     fill: Vec<(String, String)>,
     leases: usize,
-    view: Option<Arc<Root>>,
+    view: Option<Arc<View>>,
     kept: bool,
 }
 
@@ -147,7 +147,7 @@ impl Claimed<'_> {
         if self.points.contains_key(place) {
             return Ok(());
         }
-        if let Ok(found) = self.view()?.open(place, OFlags::PATH) {
+        if let Ok(found) = self.view()?.root().open(place, OFlags::PATH) {
             let stat = fstat(&found).map_err(|e| Error::invalid(format!("cannot look at {place}: {e}")))?;
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 return Err(Error::invalid(format!("cannot mount volume over existing file, file exists {place}")));
@@ -184,13 +184,17 @@ impl Claimed<'_> {
         Ok(lease)
     }
 
-    fn view(&mut self) -> Result<Arc<Root>, Error> {
+    /// The root file system as it is before the first start.
+    fn view(&mut self) -> Result<Arc<View>, Error> {
         if let Some(view) = &self.view {
             return Ok(Arc::clone(view));
         }
         let rootfs = self.engine.images().rootfs(self.id.as_str())?;
-        let root = view::open(&rootfs, &rootfs.work).map_err(Error::io("look into the image at", &rootfs.upper))?;
-        Ok(Arc::clone(self.view.insert(Arc::new(root))))
+        // The writable layer is one more to read from: overlayfs wants two at least, and nobody has it mounted yet.
+        let lower: Vec<_> = std::iter::once(rootfs.upper.clone()).chain(rootfs.lower).collect();
+        let view = View::open(&Base::Layers { lower: &lower, upper: None }, &[]);
+        let view = view.map_err(Error::io("look into the image at", &rootfs.upper))?;
+        Ok(Arc::clone(self.view.insert(Arc::new(view))))
     }
 }
 

@@ -10,7 +10,6 @@ mod id_map;
 mod ready;
 mod tell;
 mod tmpfs;
-mod view;
 mod wish;
 
 use budu_spec::docker::MountPoint;
