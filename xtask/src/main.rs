@@ -5,6 +5,7 @@ mod ab;
 mod conformance;
 mod fuzz;
 mod nightly;
+mod order;
 mod packages;
 mod peers;
 mod stage;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   fuzz [TARGET]    broken documents against the runtime, for longer than the tests; see `cargo xtask fuzz --help`
   conformance SUITE  other people's tests of an OCI runtime; see `cargo xtask conformance --help`
   nightly          all of these suites one after the other: test, vm-test, conformance, fuzz
+  order            puts together in the binary what `budu oci` runs: writes link/order.ld
 
 Things that are slow to make are kept in $BUDU_CACHE, else ~/.cache/budu.
 ";
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "conformance" => conformance::command(rest),
         "fuzz" => fuzz::command(rest),
         "nightly" => nightly::command(),
+        "order" => order::command(),
         _ => {
             print!("{USAGE}");
             return ExitCode::from(u8::from(command != "help" && command != "--help"));

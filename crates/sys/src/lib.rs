@@ -22,4 +22,5 @@ pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
+mod start;
 pub mod view;
