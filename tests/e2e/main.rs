@@ -6,6 +6,7 @@
 mod api;
 mod attach_tty;
 mod containment;
+mod devices;
 mod errors;
 mod exec;
 mod files;
@@ -23,6 +24,7 @@ mod shared;
 mod sharing;
 mod update;
 mod volumes;
+mod why;
 
 use budu_testkit::suite::Suite;
 
@@ -42,6 +44,8 @@ fn main() {
     limits::tests(&mut suite);
     health::tests(&mut suite);
     update::tests(&mut suite);
+    devices::tests(&mut suite);
+    why::tests(&mut suite);
     sharing::tests(&mut suite);
     errors::tests(&mut suite);
     api::tests(&mut suite);

@@ -49,6 +49,7 @@ const PLURALS: &[(&str, &str)] = &[
     ("insecure-registry", "insecure-registries"),
     ("registry-mirror", "registry-mirrors"),
     ("label", "labels"),
+    ("cdi-spec-dir", "cdi-spec-dirs"),
     ("dns-opt", "dns-opts"),
     ("storage-opt", "storage-opts"),
     ("log-opt", "log-opts"),
@@ -79,6 +80,7 @@ Options:
       --max-download-attempts int      Attempts per layer (default 5)
       --cgroup-parent string     cgroup of all containers (default \"budu\")
       --default-shm-size bytes   Size of /dev/shm in containers (default 64MiB)
+      --cdi-spec-dir list        Where devices are described (default /etc/cdi, /var/run/cdi)
       --init                     Run an init in every container
       --label list               Label of this daemon
       --live-restore             Leave containers running when the daemon ends (default true)

@@ -47,6 +47,8 @@ pub struct Config {
     pub init: bool,
     /// Bytes of /dev/shm.
     pub shm_size: i64,
+    /// Where devices are described (CDI); empty for the usual places.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     /// Default log driver.
     pub log_driver: String,
     /// Daemon labels.
@@ -85,6 +87,7 @@ impl Default for Config {
             dns_search: Vec::new(),
             init: false,
             shm_size: 64 << 20,
+            cdi_spec_dirs: Vec::new(),
             log_driver: "json-file".to_owned(),
             labels: Vec::new(),
             cgroup_parent: "budu".to_owned(),
@@ -208,6 +211,7 @@ impl Config {
             "dns-search" => self.dns_search.extend(value.list()?),
             "init" => self.init = value.flag()?,
             "default-shm-size" => self.shm_size = size(&value.text()?)?,
+            "cdi-spec-dirs" => self.cdi_spec_dirs.extend(value.list()?.into_iter().map(PathBuf::from)),
             "log-driver" => self.log_driver = driver(&value.text()?)?,
             "labels" => self.labels.extend(value.list()?),
             "cgroup-parent" => self.cgroup_parent = parent(&value.text()?)?,

@@ -168,6 +168,10 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         init: config.init,
         shm_size: config.shm_size,
         plugins: budu_engine::PluginPlaces::default(),
+        cdi_directories: match config.cdi_spec_dirs.as_slice() {
+            [] => budu_engine::Options::default().cdi_directories,
+            given => given.to_vec(),
+        },
     };
     Engine::open(options, Parts { images, networks, launcher })
         .map_err(|e| Fatal(format!("cannot open the engine: {e}")))

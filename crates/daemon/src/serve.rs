@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::path::PathBuf;
 
+use budu_engine::caller::{self, Caller};
 use budu_spec::docker::ApiVersion;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER};
@@ -52,9 +53,10 @@ async fn accept(app: Shared, listener: UnixListener) {
 }
 
 async fn connection(app: Shared, stream: UnixStream) {
+    let caller = peer(&stream);
     let service = service_fn(move |request| {
         let app = app.clone();
-        async move { Ok::<_, Infallible>(guarded(app, request).await) }
+        async move { Ok::<_, Infallible>(guarded(app, caller, request).await) }
     });
     let mut http = http1::Builder::new();
     http.max_buf_size(64 << 10).header_read_timeout(None);
@@ -63,11 +65,17 @@ async fn connection(app: Shared, stream: UnixStream) {
     }
 }
 
+/// Who is at the other end.
+fn peer(stream: &UnixStream) -> Caller {
+    stream.peer_cred().map_or_else(|_| Caller::default(), |peer| Caller { pid: peer.pid(), user: Some(peer.uid()) })
+}
+
 /// Answers a request in a task of its own: a client that goes away does not
 /// leave a stop or a start half done, and a panic ends this request only.
-async fn guarded(app: Shared, request: Request<Incoming>) -> Response<Body> {
+async fn guarded(app: Shared, caller: Caller, request: Request<Incoming>) -> Response<Body> {
     let what = format!("{} {}", request.method(), request.uri());
-    let mut response = match tokio::spawn(answer(app, request)).await {
+    let answered = caller::on_behalf(caller, answer(app, request));
+    let mut response = match tokio::spawn(answered).await {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => {
             tracing::debug!(request = what, status = failure.status.as_u16(), message = failure.message, "refused");

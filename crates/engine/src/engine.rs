@@ -35,6 +35,8 @@ pub struct Options {
     pub init: bool,
     /// Size of /dev/shm when the request does not say, bytes.
     pub shm_size: i64,
+    /// Where devices are described (CDI); later directories win.
+    pub cdi_directories: Vec<PathBuf>,
     /// Where plugins are looked for.
     pub plugins: PluginPlaces,
 }
@@ -51,6 +53,7 @@ impl Default for Options {
             log_driver: "json-file".to_owned(),
             init: false,
             shm_size: 64 << 20,
+            cdi_directories: crate::container::cdi::DIRECTORIES.map(PathBuf::from).to_vec(),
             plugins: PluginPlaces::default(),
         }
     }

@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod caller;
 mod clock;
 mod container;
 mod engine;

@@ -47,6 +47,8 @@ pub struct Extras {
     /// Compiled system call filter that takes the place of `linux.seccomp`;
     /// see [`crate::defaults`].
     pub seccomp: Option<Vec<u8>>,
+    /// Directory that hooks are told as the bundle, where they look for a `config.json`; of the engine's containers.
+    pub hooks_dir: PathBuf,
     /// Set for `budu oci`: the specification is honoured to the letter, nothing
     /// is taken from the engine.
     pub bundle: Option<Bundle>,
@@ -150,7 +152,7 @@ pub fn container(spec: &oci::Spec, extras: Extras) -> Result<Plan, CompileError>
         hooks: hooks::plan(spec.hooks.as_ref())?,
         about: About {
             oci_version: spec.oci_version.clone(),
-            bundle: bundle.map(|bundle| bundle.path.clone()).unwrap_or_default(),
+            bundle: bundle.map(|bundle| bundle.path.clone()).unwrap_or(extras.hooks_dir),
             annotations: spec.annotations.clone(),
         },
         id: extras.id,

@@ -41,6 +41,8 @@ pub const MAX_PAYLOAD: usize = 16 << 20;
 pub const SOCKET: &str = "shim.sock";
 /// Name of the exit record in a container's run directory.
 pub const EXIT_FILE: &str = "exit.json";
+/// Name of the [`MemoryRecord`] in a container's run directory.
+pub const MEMORY_FILE: &str = "memory.json";
 
 /// What the engine asks of a shim.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -151,6 +153,18 @@ pub struct ExitRecord {
     pub finished_at: i64,
 }
 
+/// What the kernel counted of a container's memory, when it killed for want of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryRecord {
+    /// The limit, bytes; `None` when there was none.
+    pub limit: Option<u64>,
+    /// Most that was in use, bytes.
+    pub peak: u64,
+    /// Processes killed.
+    pub kills: u64,
+}
+
 /// Makes the header of a frame.
 ///
 /// # Panics
@@ -211,4 +225,10 @@ pub fn read_exit(run_dir: &Path) -> io::Result<Option<ExitRecord>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Reads what the kernel counted of the memory of a container that has ended; `None` when nothing was killed for want
+/// of it.
+pub fn read_memory(run_dir: &Path) -> Option<MemoryRecord> {
+    serde_json::from_slice(&std::fs::read(run_dir.join(MEMORY_FILE)).ok()?).ok()
 }

@@ -26,6 +26,7 @@ mod update;
 mod version;
 mod volume;
 mod wait;
+mod why;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -122,6 +123,7 @@ static TABLE: &[Entry] = &[
     entry::<volume::Snapshot>(&["volume snapshot"]),
     entry::<volume::Restore>(&["volume restore"]),
     entry::<inspect::Inspect>(&["inspect"]),
+    entry::<why::Why>(&["container why", "why"]),
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["system info", "info"]),
     entry::<events::Events>(&["system events", "events"]),

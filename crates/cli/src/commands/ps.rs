@@ -41,6 +41,9 @@ pub(super) struct Ps {
     /// Show sizes
     #[arg(short, long)]
     size: bool,
+    /// Show why containers ended or are unwell
+    #[arg(long)]
+    why: bool,
     args: Vec<String>,
 }
 
@@ -60,6 +63,7 @@ const HEADS: &[(&str, &str)] = &[
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
     ("Platform", "PLATFORM"),
+    ("Why", "WHY"),
 ];
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
@@ -73,7 +77,8 @@ impl Command for Ps {
 
     async fn run(self, cli: &Cli) -> Result<i32, Error> {
         let table = if self.size { TABLE_WITH_SIZE } else { TABLE };
-        let listing = Listing { table, quiet: "{{.ID}}", heads: HEADS };
+        let table = if self.why { format!("{table}\t{{{{.Why}}}}") } else { table.to_owned() };
+        let listing = Listing { table: &table, quiet: "{{.ID}}", heads: HEADS };
         let wished = self.format.clone().unwrap_or_default();
         let wished = if wished.is_empty() && !self.quiet { cli.config.ps_format.clone() } else { wished };
         let format = listing.format(if wished == "raw" { RAW } else { &wished }, self.quiet)?;
@@ -91,7 +96,12 @@ impl Command for Ps {
             .maybe("filters", (!filters.is_empty()).then_some(json.as_str()));
         let containers: Vec<ContainerSummary> = cli.client()?.json(Call::get(query)).await?;
         let now = jiff::Timestamp::now().as_second();
-        let rows: Vec<Data> = containers.iter().map(|container| row(container, !self.no_trunc, now)).collect();
+        let shows_why = match &format {
+            Format::Table(template) | Format::Plain(template) => template.uses("Why"),
+            Format::Json => self.why,
+        };
+        let rows: Vec<Data> =
+            containers.iter().map(|container| row(container, !self.no_trunc, now, shows_why)).collect();
         table::put(&listing.render(&format, &rows)?)?;
         Ok(0)
     }
@@ -99,7 +109,7 @@ impl Command for Ps {
 
 const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{.State}}\nstatus: {{.Status}}\nnames: {{.Names}}\nlabels: {{.Labels}}\nports: {{.Ports}}\n";
 
-fn row(container: &ContainerSummary, cut: bool, now: i64) -> Data {
+fn row(container: &ContainerSummary, cut: bool, now: i64, why: bool) -> Data {
     let text = |name: &str, value: String| (name.to_owned(), Data::Text(value));
     let mut mounts: Vec<String> = container
         .mounts
@@ -127,6 +137,9 @@ fn row(container: &ContainerSummary, cut: bool, now: i64) -> Data {
         text("State", container.state.clone()),
         text("Status", container.status.clone()),
     ];
+    if why {
+        members.push(text("Why", container.why.clone().unwrap_or_default()));
+    }
     members.extend(label_members(&container.labels));
     Data::Row(members)
 }

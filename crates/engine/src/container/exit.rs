@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::record::Status;
 use super::shim::{Command, Frames};
-use super::{Container, health, restart, spec};
+use super::{Container, health, restart, spec, why};
 use crate::{Engine, Error, clock};
 
 /// Exit code of a container whose shim vanished: as if killed.
@@ -83,6 +83,7 @@ impl Engine {
             Some(exit) => exit,
             None => self.reconstruct(container),
         };
+        let pid = container.state().pid;
         let ran = {
             let mut state = container.state();
             state.status = Status::Exited;
@@ -94,6 +95,7 @@ impl Engine {
             health::end(&mut state);
             state.finished_at.saturating_sub(state.started_at)
         };
+        why::note(self, container, &exit, pid).await;
         self.0.execs.forget_container(container.id.as_str());
         if exit.oom_killed {
             self.tell(container, "oom", &[]);

@@ -85,6 +85,7 @@ fn state_of(state: &State) -> ContainerState {
         started_at: clock::print(state.started_at),
         finished_at: clock::print(state.finished_at),
         health: state.health.clone(),
+        why: super::why::now(state),
     }
 }
 

@@ -7,6 +7,7 @@ use budu_spec::signal;
 
 use super::Container;
 use super::record::Status;
+use super::why::By;
 use crate::{Engine, Error};
 
 /// SIGKILL.
@@ -40,6 +41,7 @@ impl Engine {
         if number == KILL || number == stop_signal(&container) {
             container.state().stopped_by_hand = true;
         }
+        container.intend(By::Kill, number, None);
         let mut progress = container.progress.subscribe();
         let before = progress.borrow().exits;
         self.signal(&container, number).await?;

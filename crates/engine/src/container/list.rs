@@ -181,6 +181,7 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone().filter(|_| version >= ApiVersion::new(46)),
         },
+        why: super::why::line(state),
         health: (version >= ApiVersion::new(52)).then(|| HealthSummary {
             status: super::health::name(state).to_owned(),
             failing_streak: state.health.as_ref().map_or(0, |health| health.failing_streak),

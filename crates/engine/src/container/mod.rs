@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod attach;
+pub(crate) mod cdi;
 mod changes;
 pub(crate) mod create;
 mod detach_keys;
@@ -36,6 +37,7 @@ mod update;
 mod validate;
 mod view;
 pub(crate) mod wait;
+mod why;
 
 pub(crate) use mounts::lease_holder;
 pub use pump::read_by_peer;
@@ -68,6 +70,8 @@ pub(crate) struct Container {
     pub(crate) waiting: Mutex<Vec<Waiting>>,
     /// The task that probes its health, while it runs.
     pub(crate) prober: Mutex<Option<tokio::task::AbortHandle>>,
+    /// Who wants it to end, from the signal to the end.
+    pub(crate) intent: Mutex<Option<why::Intent>>,
 }
 
 /// How far a container's life is.
@@ -99,6 +103,7 @@ impl Container {
             control: Mutex::default(),
             waiting: Mutex::default(),
             prober: Mutex::default(),
+            intent: Mutex::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use budu_network::Endpoint;
 use budu_spec::Id;
-use budu_spec::docker::{ContainerConfig, Health, HostConfig, NetworkingConfig};
+use budu_spec::docker::{ContainerConfig, Health, HostConfig, NetworkingConfig, Why};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,8 @@ pub(crate) struct State {
     pub(crate) endpoint: Option<Endpoint>,
     /// What its probes said, once it was started with a health check.
     pub(crate) health: Option<Health>,
+    /// Why it ended last, or could not be started.
+    pub(crate) why: Option<Why>,
 }
 
 /// Writes `value` to `dir/name` by rename; `durable` syncs file and directory.

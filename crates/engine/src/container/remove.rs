@@ -9,6 +9,7 @@ use budu_spec::Filters;
 use budu_spec::units::parse_time;
 
 use super::record::Status;
+use super::why::By;
 use super::{Container, kill};
 use crate::{Engine, Error};
 
@@ -63,6 +64,7 @@ impl Engine {
                 container.ended();
             }
             status if status.is_running() => {
+                container.intend(By::Remove, kill::KILL, None);
                 // It may end by itself at this very moment.
                 let _ = self.signal(container, kill::KILL).await;
                 let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;

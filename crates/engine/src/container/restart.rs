@@ -7,6 +7,7 @@ use budu_spec::docker::RestartPolicy;
 
 use super::Container;
 use super::record::{State, Status};
+use super::why::By;
 use crate::{Engine, Error};
 
 /// First pause before a restart; doubles with each.
@@ -78,6 +79,9 @@ impl Engine {
     /// Those of stop and start.
     pub async fn restart(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<(), Error> {
         let container = self.find(name)?;
+        if container.state().status.is_running() {
+            container.intend(By::Restart, super::kill::stop_signal(&container), timeout);
+        }
         match self.stop_container(&container, signal, timeout).await {
             Ok(()) | Err(Error::NotModified { .. }) => {}
             Err(error) => return Err(error),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use budu_image::RootFs;
@@ -9,12 +10,13 @@ use budu_network::{AttachRequest, Endpoint, Mode};
 use budu_runtime::compile::{self, Extras};
 use budu_runtime::plan::{LogPlan, Plan, Rootfs, Stdio};
 use budu_runtime::protocol::{self, Event, Failure, FailureClass, Request};
+use budu_spec::oci;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::record::{Record, Status};
+use super::record::{Record, Status, save};
 use super::shim::{Control, Frames, adopt};
-use super::{Container, attach, exit, health, mounts, names_files, ports, spec};
+use super::{Container, attach, cdi, exit, health, mounts, names_files, ports, spec, why};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
 
@@ -43,6 +45,7 @@ impl Engine {
             }
             state.restart_count = 0;
             state.stopped_by_hand = false;
+            state.why = None;
         }
         self.launch(&container).await
     }
@@ -58,6 +61,7 @@ impl Engine {
         {
             let mut state = container.state();
             state.error = error.to_string();
+            state.why = Some(why::start_failed(&state.error));
             state.exit_code = code;
             state.pid = 0;
             state.endpoint = None;
@@ -122,6 +126,7 @@ impl Engine {
         }
         let (control, commands) = Control::pair();
         container.set_control(Some(control));
+        container.take_intent();
         container.progress.send_modify(|p| p.running = true);
         if let Err(error) = self.save_state(container, false) {
             tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
@@ -136,7 +141,9 @@ impl Engine {
         let run_dir = self.run_dir(&record.id);
         let host = &record.host_config;
         names_files::write(record, endpoint, self.options(), &run_dir)?;
-        let spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent, self.donors(record)?)?;
+        let mut spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent, self.donors(record)?)?;
+        cdi::inject(record, &self.0.options.cdi_directories, &mut spec)?;
+        let hooks_dir = self.hooks_dir(record, &spec)?;
         let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
         let size = host.console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
         let extras = Extras {
@@ -152,11 +159,24 @@ impl Engine {
             log: self.log_plan(record),
             init: host.init.unwrap_or(self.0.options.init) && host.pid_mode.is_empty(),
             seccomp: spec::filter(host, false)?,
+            hooks_dir,
             bundle: None,
         };
         let mut plan = compile::container(&spec, extras)?;
         mounts::finish(self, &record.points, &mut plan)?;
         Ok(plan)
+    }
+
+    /// The directory that hooks are told of. There they find out where the root
+    /// is: over the run directory, as long as it is not entered.
+    fn hooks_dir(&self, record: &Record, spec: &oci::Spec) -> Result<PathBuf, Error> {
+        let dir = self.data_dir(&record.id);
+        if spec.hooks.is_some() {
+            let root = oci::Root { path: self.run_dir(&record.id), readonly: record.host_config.readonly_rootfs };
+            let told = oci::Spec { root: Some(root), ..spec.clone() };
+            save(&dir, "config.json", &told, false)?;
+        }
+        Ok(dir)
     }
 
     /// Where its output goes; `None` with the log driver `none`.

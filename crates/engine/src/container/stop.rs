@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::Status;
+use super::why::By;
 use super::{Container, kill};
 use crate::{Engine, Error};
 
@@ -47,6 +48,7 @@ impl Engine {
             }
         }
         let timeout = timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
+        container.intend(By::Stop, number, Some(timeout));
         let before = progress.borrow().exits;
         let sent = self.signal(container, number).await;
         let ended = progress.wait_for(|p| p.exits > before || !p.running || p.removed);
@@ -57,6 +59,7 @@ impl Engine {
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), ended).await.is_ok(),
         };
         if !in_time {
+            container.intend_by_force();
             // Whoever ends between the two signals is as stopped as wished.
             let _ = self.signal(container, kill::KILL).await;
             let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
@@ -78,6 +81,7 @@ impl Engine {
             let timeout = container.record().config.stop_timeout.unwrap_or(GRACE).min(seconds);
             stops.push(tokio::spawn(async move {
                 let by_hand = container.state().stopped_by_hand;
+                container.intend(By::Shutdown, kill::stop_signal(&container), Some(timeout));
                 let _ = engine.stop_container(&container, None, Some(timeout)).await;
                 container.state().stopped_by_hand = by_hand;
                 let _ = engine.save_state(&container, true);

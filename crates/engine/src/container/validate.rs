@@ -18,6 +18,9 @@ pub(crate) fn validate(
     configuration(wish)?;
     let host = &mut wish.host_config;
     modes(host)?;
+    technology(host)?;
+    conflicts(wish, warnings)?;
+    let host = &mut wish.host_config;
     restart(host)?;
     network(wish)?;
     let host = &mut wish.host_config;
@@ -51,8 +54,6 @@ fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
         (some(&host.links), "links"),
         (host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()), "storage options"),
         (!host.cgroup.is_empty(), "joining another container's cgroup"),
-        (!matches!(host.runtime.as_str(), "" | "budu" | "runc" | "io.containerd.runc.v2"), "other OCI runtimes"),
-        (!matches!(host.isolation.as_str(), "" | "default"), "isolation technologies"),
         (host.userns_mode == "private", "user namespaces"),
     ];
     match table.into_iter().find(|(asked, _)| *asked) {
@@ -101,6 +102,32 @@ pub(crate) fn extra_host(text: &str) -> Result<(&str, &str), Error> {
         });
     }
     Ok((host, address))
+}
+
+/// Who runs containers, and how: there is one runtime.
+fn technology(host: &HostConfig) -> Result<(), Error> {
+    if !matches!(host.runtime.as_str(), "" | "budu" | "runc" | "io.containerd.runc.v2") {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if !host.isolation.is_empty() && !host.isolation.eq_ignore_ascii_case("default") {
+        return Err(Error::invalid(format!("invalid isolation '{}' on linux", host.isolation)));
+    }
+    if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
+        return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
+    }
+    Ok(())
+}
+
+/// What each alone would be right.
+fn conflicts(wish: &ContainerCreate, warnings: &mut Vec<String>) -> Result<(), Error> {
+    let host = &wish.host_config;
+    if host.uts_mode == "host" && !wish.config.hostname.is_empty() {
+        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+    }
+    if host.network_mode == "host" && !host.port_bindings.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    Ok(())
 }
 
 fn modes(host: &HostConfig) -> Result<(), Error> {
@@ -316,6 +343,9 @@ mod tests {
                 r#"{"HostConfig":{"Mounts":[{"Type":"bind","Source":"/nonexistent","Target":"/x"}]}}"#,
                 "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent",
             ),
+            (r#"{"HostConfig":{"Runtime":"kata"}}"#, "unknown or invalid runtime name: kata"),
+            (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, "invalid isolation 'hyperv' on linux"),
+            (r#"{"Hostname":"x","HostConfig":{"UTSMode":"host"}}"#, "conflicting options: hostname and the UTS mode"),
             (r#"{"HostConfig":{"ExtraHosts":["x"]}}"#, "bad format for add-host: \"x\""),
         ] {
             assert_eq!(check(json).unwrap_err(), want, "{json}");

@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use super::connection::Role;
 use super::process::Phase;
 use super::serve::{LINGER, Shim};
-use crate::protocol::{EXIT_FILE, Event, ExitRecord, Failure, SOCKET};
+use crate::protocol::{EXIT_FILE, Event, ExitRecord, Failure, MEMORY_FILE, MemoryRecord, SOCKET};
 
 impl Shim {
     /// Takes the exit status of a process that has ended.
@@ -44,8 +44,13 @@ impl Shim {
         if let Some(log) = &mut self.log {
             log.finish();
         }
-        let oom_killed = self.cgroup.as_ref().is_some_and(|c| c.oom_kills().is_ok_and(|kills| kills > 0));
+        let kills = self.cgroup.as_ref().and_then(|c| c.oom_kills().ok()).unwrap_or(0);
+        let oom_killed = kills > 0;
+        if oom_killed {
+            let _ = self.write_memory(kills);
+        }
         self.remove_cgroup();
+        self.run_last_hooks();
         let exit = self.record(ended, oom_killed);
         self.exit = Some(exit);
         self.deadline = Some(Instant::now() + LINGER);
@@ -68,6 +73,7 @@ impl Shim {
         let _ = process::signal(first.pidfd.as_fd(), 9);
         let _ = process::reap(first.pidfd.as_fd(), true);
         self.remove_cgroup();
+        self.run_last_hooks();
         self.close_socket();
         self.tell_control(&Event::Failed(failure));
         for connection in &mut self.connections {
@@ -102,12 +108,26 @@ impl Shim {
         ExitRecord { code: ended.code(), signal, oom_killed, finished_at }
     }
 
-    /// Leaves the exit record: written whole or not at all.
+    /// Leaves what was counted of the memory, as long as there is a group that counts.
+    fn write_memory(&self, kills: u64) -> io::Result<()> {
+        let Some(Ok(stats)) = self.cgroup.as_ref().map(|cgroup| cgroup.stats()) else { return Ok(()) };
+        // Version 1 says so of no limit: the largest number that is a multiple of the page size.
+        let limit = Some(stats.memory.limit).filter(|limit| *limit < i64::MAX.cast_unsigned() >> 1);
+        let record = MemoryRecord { limit, peak: stats.memory.max_usage, kills };
+        self.write_whole(MEMORY_FILE, &serde_json::to_vec(&record)?)
+    }
+
+    /// Leaves the exit record.
     fn write_exit(&self, exit: &ExitRecord) -> io::Result<()> {
+        self.write_whole(EXIT_FILE, &serde_json::to_vec(exit)?)
+    }
+
+    /// Leaves a file: written whole or not at all.
+    fn write_whole(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         const TEMPORARY: &str = "exit.json.new";
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.run_dir, TEMPORARY, flags, Mode::from_raw_mode(0o600))?;
-        rustix::io::write(&file, &serde_json::to_vec(exit)?)?;
-        Ok(renameat(&self.run_dir, TEMPORARY, &self.run_dir, EXIT_FILE)?)
+        rustix::io::write(&file, bytes)?;
+        Ok(renameat(&self.run_dir, TEMPORARY, &self.run_dir, name)?)
     }
 }

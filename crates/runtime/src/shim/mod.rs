@@ -13,6 +13,7 @@
 mod connection;
 mod create;
 mod ending;
+mod hooks;
 mod log;
 mod process;
 mod request;

@@ -180,6 +180,7 @@ impl Shim {
             Ok((n, mut fds)) if n > 0 => {
                 let event = protocol::decode(buffer.get(protocol::HEADER..n).unwrap_or_default());
                 match event {
+                    Ok(Event::Hooks) => self.run_creation_hooks(at),
                     Ok(Event::Created { .. }) => self.prepared(at, fds.pop()),
                     Ok(Event::Failed(failure)) => self.preparation_failed(at, failure),
                     _ => self.preparation_failed(at, state("the container's first process reported nonsense")),
@@ -212,13 +213,14 @@ impl Shim {
         if process.phase == Phase::Starting {
             process.phase = Phase::Running;
             let event = Event::Started { pid: process.pid.as_raw_nonzero().get().cast_unsigned() };
+            self.run_started_hooks(at);
             self.tell_owner(at, &event);
         } else if !matches!(process.phase, Phase::Ended(_)) {
             self.preparation_failed(at, state("the container's process was killed before it could start"));
         }
     }
 
-    fn preparation_failed(&mut self, at: usize, failure: Failure) {
+    pub(super) fn preparation_failed(&mut self, at: usize, failure: Failure) {
         self.processes[at].report = None;
         if self.processes[at].key == 0 {
             self.give_up(failure);

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::{Connection, Role};
 use super::create::Parts;
+use super::hooks::Told;
 use super::log::Log;
 use super::process::{CHUNK, Phase, Process};
 use crate::birth::CLONE_NEWPID;
@@ -27,6 +28,8 @@ pub(super) struct Shim {
     pub(super) namespaces: u64,
     /// The container has a pid namespace of its own.
     pub(super) own_pids: bool,
+    /// For hooks, if there are any.
+    pub(super) told: Option<Box<Told>>,
     /// The container's first process, then exec'd ones.
     pub(super) processes: Vec<Process>,
     pub(super) connections: Vec<Connection>,
@@ -59,6 +62,7 @@ impl Shim {
             cgroup: parts.cgroup,
             namespaces: parts.namespaces,
             own_pids: plan.namespaces.new & CLONE_NEWPID != 0,
+            told: Told::of(&plan),
             processes: vec![parts.first],
             connections: vec![control],
             listener: Some(parts.listener),

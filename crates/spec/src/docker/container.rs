@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Empty, EndpointSettings, HostConfig, NetworkingConfig, Resources, RestartPolicy, nullable};
+use super::{Empty, EndpointSettings, HostConfig, NetworkingConfig, Resources, RestartPolicy, Why, nullable};
 
 /// Part of a container that moves with its image (`ContainerConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -206,6 +206,9 @@ pub struct ContainerSummary {
     /// Health, from API 1.52.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSummary>,
+    /// Why it ended or is unwell, one line; Budu's own member.
+    #[serde(rename = "BuduWhy", skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Endpoints.
     pub network_settings: SummaryNetworkSettings,
     /// Mount points.
@@ -306,6 +309,9 @@ pub struct ContainerState {
     /// Present when there is a health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Why it ended; Budu's own member.
+    #[serde(rename = "BuduWhy", skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
 }
 
 /// Health of a container.

@@ -15,6 +15,7 @@ pub mod progress;
 pub mod system;
 pub mod version;
 pub mod volume;
+pub mod why;
 
 pub use container::*;
 pub use event::*;
@@ -27,6 +28,7 @@ pub use progress::*;
 pub use system::*;
 pub use version::ApiVersion;
 pub use volume::*;
+pub use why::Why;
 
 use serde::{Deserialize, Deserializer};
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use budu_runtime::protocol::Request;
 use budu_spec::docker::ContainerConfig;
 
+use crate::container::why::By;
 use crate::container::{Container, kill};
 use crate::{Engine, Error};
 
@@ -26,6 +27,15 @@ impl Action {
     /// The action a container asks for, if it does.
     pub(super) fn of(config: &ContainerConfig) -> Option<Action> {
         parse(config.labels.get(LABEL)?).ok().flatten()
+    }
+
+    /// What was done, in words.
+    fn done(self) -> &'static str {
+        match self {
+            Action::Restart => "restarted",
+            Action::Stop => "stopped",
+            Action::Kill => "killed",
+        }
     }
 
     /// The word for it.
@@ -58,6 +68,8 @@ pub(crate) fn check_label(config: &ContainerConfig) -> Result<(), Error> {
 /// Acts, in a task of its own: the end of the container ends the probing task.
 pub(super) fn act(engine: &Engine, container: &Arc<Container>, action: Action) {
     let (engine, container) = (engine.clone(), Arc::clone(container));
+    let first = if action == Action::Kill { kill::KILL } else { kill::stop_signal(&container) };
+    container.intend(By::Health(action.done()), first, None);
     tracing::info!(container = %container.id, action = action.word(), "unhealthy");
     tokio::spawn(async move {
         let id = container.id.as_str();
