@@ -22,7 +22,7 @@ fn nodes_of_the_host(client: Client) {
     let run = |flags: &[&str]| {
         let all =
             [&["run", "--rm", "--device", "/dev/zero:/dev/other:r"], flags, &[BUSYBOX, "sh", "-c", script]].concat();
-        docker.run(all).expect("the client runs").exits(1).stdout
+        docker.run(all).expect("the client runs").exits(1).stdout.clone()
     };
     assert_eq!(run(&["--device-cgroup-rule", "c 240:77 rwm"]), "3\nhead: /dev/k: No such device or address\n");
     assert_eq!(run(&["--device-cgroup-rule", "c 240:78 rwm"]), "3\nhead: /dev/k: Operation not permitted\n");

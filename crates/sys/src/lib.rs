@@ -18,6 +18,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
+pub mod quota;
 pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;

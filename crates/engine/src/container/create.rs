@@ -8,7 +8,7 @@ use budu_spec::docker::{ApiVersion, ContainerCreate, ContainerCreated};
 use budu_spec::{Id, names};
 
 use super::record::{RECORD_FILE, Record, State, save};
-use super::{Container, merge, validate};
+use super::{Container, merge, quota, validate};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
 
@@ -35,10 +35,16 @@ impl Engine {
         let name = self.reserve_name(name, &id)?;
         let reserved = Reserved { engine: self, name: &name, id: &id, kept: false };
         let mut record = plan(wish, &image, &id, &name)?;
-        self.images().prepare(id.as_str(), &image.id)?;
-        let claimed = match self.claim_mounts(&record).await {
+        let layer = self.images().prepare(id.as_str(), &image.id)?;
+        let limited = quota::wish(&record.host_config)?.map_or(Ok(()), |bytes| quota::limit(&layer, &id, bytes));
+        let claimed = match limited {
+            Ok(()) => self.claim_mounts(&record).await,
+            Err(error) => Err(error),
+        };
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
+                quota::forget(&record.host_config, &layer);
                 let _ = self.images().release(id.as_str());
                 return Err(error);
             }
@@ -49,6 +55,7 @@ impl Engine {
         let saved = private_dir(&dir).and_then(|()| save(&dir, RECORD_FILE, &record, record.durable()));
         if let Err(error) = saved {
             let _ = fs::remove_dir_all(&dir);
+            quota::forget(&record.host_config, &layer);
             let _ = self.images().release(id.as_str());
             return Err(error);
         }

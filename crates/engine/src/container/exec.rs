@@ -392,6 +392,7 @@ fn exec_plan(exec: &Exec, detach: bool, size: Option<[u32; 2]>) -> Result<ExecPl
         capabilities: Some(spec::capability_sets(set.intersection(spec::available()))),
         rlimits: host.resources.ulimits.iter().map(super::resources::rlimit).collect::<Result<_, _>>()?,
         no_new_privileges: security.no_new_privileges,
+        apparmor_profile: security.profile(wish.privileged),
         oom_score_adj: Some(host.oom_score_adj),
         ..oci::Process::default()
     };

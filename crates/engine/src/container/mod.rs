@@ -21,6 +21,7 @@ mod names_files;
 mod pause;
 mod ports;
 mod pump;
+mod quota;
 pub(crate) mod record;
 mod remove;
 mod rename;

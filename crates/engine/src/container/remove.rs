@@ -10,7 +10,7 @@ use budu_spec::units::parse_time;
 
 use super::record::Status;
 use super::why::By;
-use super::{Container, kill};
+use super::{Container, kill, quota};
 use crate::{Engine, Error};
 
 impl Engine {
@@ -133,6 +133,9 @@ impl Engine {
     fn erase(&self, container: &Container, volumes: bool) -> Result<(), Error> {
         let (data, trash) = (self.data_dir(&container.id), self.trash().join(container.id.as_str()));
         gone(fs::rename(&data, &trash)).map_err(Error::io("remove", &data))?;
+        if let Ok(layer) = self.images().rootfs(container.id.as_str()) {
+            quota::forget(&container.record().host_config, &layer);
+        }
         self.images().release(container.id.as_str())?;
         let record = container.record();
         self.disclaim_mounts(&record.points, &container.id, volumes || record.host_config.auto_remove);

@@ -11,6 +11,8 @@ pub(crate) struct Security {
     pub(crate) seccomp: Seccomp,
     /// The cgroup file system is writable.
     pub(crate) writable_cgroups: bool,
+    /// AppArmor profile that was asked for; empty for the default.
+    pub(crate) apparmor: String,
 }
 
 /// Which system call filter.
@@ -56,12 +58,36 @@ pub(crate) fn parse(options: &[String]) -> Result<Security, Error> {
                 }
             }
             "label" => {}
-            "apparmor" if value == "unconfined" || value == "docker-default" => {}
-            "apparmor" => return Err(Error::unsupported(format!("AppArmor profiles ({value})"))),
+            "apparmor" => value.clone_into(&mut security.apparmor),
             _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
         }
     }
     Ok(security)
+}
+
+/// Docker's profile for containers that ask for none.
+const DEFAULT_PROFILE: &str = "docker-default";
+
+impl Security {
+    /// The AppArmor profile to take; empty for none, as always where the kernel has no AppArmor. The default one is
+    /// taken where somebody has loaded it.
+    pub(crate) fn profile(&self, privileged: bool) -> String {
+        static ENABLED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        let file = "/sys/module/apparmor/parameters/enabled";
+        let enabled = *ENABLED.get_or_init(|| std::fs::read(file).is_ok_and(|text| text.starts_with(b"Y")));
+        match self.apparmor.as_str() {
+            _ if !enabled => String::new(),
+            "unconfined" => String::new(),
+            "" | DEFAULT_PROFILE if privileged || !is_loaded(DEFAULT_PROFILE) => String::new(),
+            "" => DEFAULT_PROFILE.to_owned(),
+            other => other.to_owned(),
+        }
+    }
+}
+
+fn is_loaded(profile: &str) -> bool {
+    let loaded = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    loaded.lines().any(|line| line.split(' ').next() == Some(profile))
 }
 
 #[cfg(test)]

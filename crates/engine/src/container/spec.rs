@@ -98,6 +98,7 @@ fn process(record: &Record) -> Result<oci::Process, Error> {
         capabilities: Some(capability_sets(capabilities(host)?)),
         rlimits: host.resources.ulimits.iter().map(resources::rlimit).collect::<Result<_, _>>()?,
         no_new_privileges: security.no_new_privileges,
+        apparmor_profile: security.profile(host.privileged),
         oom_score_adj: Some(host.oom_score_adj),
         ..oci::Process::default()
     })

@@ -36,6 +36,7 @@ pub(crate) fn validate(
     if !parent.is_empty() && budu_sys::cgroup::CgroupPath::parse(parent).is_err() {
         return Err(Error::invalid(format!("invalid cgroup parent: {}", host.resources.cgroup_parent)));
     }
+    super::quota::wish(host)?;
     security::parse(host.security_opt.as_deref().unwrap_or_default())?;
     super::spec::capabilities(host)?;
     logging(host, defaults)?;
@@ -52,7 +53,6 @@ fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
     let some = |list: &Option<Vec<String>>| !list.as_ref().is_none_or(Vec::is_empty);
     let table = [
         (some(&host.links), "links"),
-        (host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()), "storage options"),
         (!host.cgroup.is_empty(), "joining another container's cgroup"),
         (host.userns_mode == "private", "user namespaces"),
     ];
