@@ -1,6 +1,6 @@
 //! Devices by name: what vendors describe, and who asks for it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use budu_testkit::Client;
 use budu_testkit::images::BUSYBOX;
@@ -36,8 +36,9 @@ fn nodes_of_the_host(client: Client) {
 struct Described(PathBuf);
 
 fn describe(file: &str, text: &str) -> Described {
-    let root = Path::new("/var/run/cdi");
-    std::fs::create_dir_all(root).expect("a directory");
+    // dockerd may see another /run than we do.
+    let root = PathBuf::from(format!("/proc/{}/root/run/cdi", shared::engine().daemon_pid()));
+    std::fs::create_dir_all(&root).expect("a directory");
     let path = root.join(format!("{}-{file}", name("budu-e2e")));
     std::fs::write(&path, text).expect("a description");
     Described(path)
