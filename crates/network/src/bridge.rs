@@ -1,4 +1,4 @@
-//! The bridge link of the default network.
+//! The bridge link of a network.
 
 use ipnet::Ipv4Net;
 
@@ -13,8 +13,25 @@ use crate::{Config, Error, Mac};
 pub(crate) struct Bridge {
     /// Index of the link.
     pub(crate) index: u32,
-    /// Its address and prefix.
-    pub(crate) address: Ipv4Net,
+    /// The gateway's address and prefix; `None` without address management.
+    pub(crate) address: Option<Ipv4Net>,
+}
+
+/// What a bridge is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    /// Name of the link.
+    pub(crate) name: &'a str,
+    /// The gateway's address and prefix.
+    pub(crate) address: Option<Ipv4Net>,
+    /// Whether the link itself gets that address.
+    pub(crate) addressed: bool,
+    /// Whether other addresses it has are taken away.
+    pub(crate) alone: bool,
+    /// Maximum transmission unit, bytes.
+    pub(crate) mtu: u32,
+    /// Switch on forwarding for the whole host.
+    pub(crate) ip_forward: bool,
 }
 
 /// Refuses names the kernel or a sysctl path would misread.
@@ -39,57 +56,73 @@ pub(crate) fn is_there(bridge: Bridge, name: &str) -> bool {
     found.map_or(true, |found| found.is_some_and(|link| link.index == bridge.index))
 }
 
-/// The address the bridge has, or will have when it is made now.
-pub(crate) fn address(route: &mut Route, config: &Config, link: Option<&Link>) -> Result<Ipv4Net, Error> {
+/// The address the default bridge has, or will have when it is made now.
+/// `networks`: ranges of this daemon's other networks.
+pub(crate) fn default_address(
+    route: &mut Route,
+    config: &Config,
+    link: Option<&Link>,
+    networks: &[Ipv4Net],
+) -> Result<Ipv4Net, Error> {
     if let Some(bip) = config.bip {
         return check_bridge_address(bip);
     }
-    let addresses = route.addresses()?;
     if let Some(link) = link
-        && let Some(own) = addresses.iter().find(|address| address.link == link.index)
+        && let Some(own) = route.addresses()?.iter().find(|address| address.link == link.index)
     {
         return check_bridge_address(Ipv4Net::new_assert(own.ip, own.prefix.min(32)));
     }
+    let mut taken = host_ranges(route)?;
+    taken.extend(networks);
+    choose(&config.pools, &taken).ok_or(Error::NoPool)
+}
+
+/// Addresses and routes of the host.
+pub(crate) fn host_ranges(route: &mut Route) -> Result<Vec<Ipv4Net>, Error> {
+    let addresses = route.addresses()?;
     let mut taken: Vec<Ipv4Net> =
         addresses.iter().map(|address| Ipv4Net::new_assert(address.ip, address.prefix.min(32))).collect();
     let destinations = route.destinations()?;
     taken.extend(destinations.iter().map(|(ip, prefix)| Ipv4Net::new_assert(*ip, (*prefix).min(32))));
-    choose(&taken)
+    Ok(taken)
 }
 
 /// Makes the bridge, or brings an existing one into shape.
-pub(crate) fn ensure(config: &Config) -> Result<Bridge, Error> {
-    let name = config.bridge.as_str();
+pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
+    let name = wish.name;
     let mut route = open_route()?;
     let found = find(&mut route, name)?;
-    let address = address(&mut route, config, found.as_ref())?;
     let link = match found {
         Some(link) => link,
-        None => make(&mut route, config, address)?,
+        None => make(&mut route, wish)?,
     };
     let mut batch = Batch::new();
+    let wanted = wish.address.filter(|_| wish.addressed);
     let own = route.addresses()?;
     let own = own.iter().filter(|present| present.link == link.index);
-    for other in own.filter(|present| present.ip != address.addr() || present.prefix != address.prefix_len()) {
-        if config.bip.is_some() {
+    for other in own.filter(|present| wanted.is_none_or(|w| present.ip != w.addr() || present.prefix != w.prefix_len())) {
+        if wish.alone {
             batch.delete_address(link.index, other.ip, other.prefix);
         }
     }
-    batch.add_address(link.index, address.addr(), address.prefix_len());
+    if let Some(wanted) = wanted {
+        batch.add_address(link.index, wanted.addr(), wanted.prefix_len());
+    }
     batch.set_up(link.index);
     route.apply(batch)?;
-    if config.ip_forward {
+    if wish.ip_forward {
         enable_forwarding()?;
     }
-    Ok(Bridge { index: link.index, address })
+    Ok(Bridge { index: link.index, address: wish.address })
 }
 
-fn make(route: &mut Route, config: &Config, address: Ipv4Net) -> Result<Link, Error> {
-    let name = config.bridge.as_str();
+fn make(route: &mut Route, wish: &Wish<'_>) -> Result<Link, Error> {
+    let name = wish.name;
     let mut batch = Batch::new();
     // An explicit hardware address stays: otherwise a bridge takes the lowest
     // of its ports', and containers would lose their gateway with each change.
-    batch.add_bridge(name, Mac::of(address.addr()).0, config.mtu);
+    let mac = wish.address.map_or_else(Mac::random, |address| Mac::of(address.addr()));
+    batch.add_bridge(name, mac.0, wish.mtu);
     route.apply(batch)?;
     let dotted = name.replace('.', "/");
     // Published ports are reachable through the host's own 127.0.0.1.
@@ -105,6 +138,17 @@ fn make(route: &mut Route, config: &Config, address: Ipv4Net) -> Result<Link, Er
         let gone = std::io::ErrorKind::NotFound.into();
         Error::kernel(format!("find bridge {name} after making it"), gone)
     })
+}
+
+/// Deletes the link of a bridge; it may be gone already.
+pub(crate) fn delete(name: &str) -> Result<(), Error> {
+    let mut route = open_route()?;
+    if find(&mut route, name)?.is_none() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    batch.delete_link(name);
+    Ok(route.apply(batch)?)
 }
 
 /// Forwarding for the whole host, as Docker does. Forwarding of traffic that

@@ -1,6 +1,7 @@
 //! What the daemon decides about networking.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 
@@ -16,6 +17,12 @@ pub struct Config {
     pub bip: Option<Ipv4Net>,
     /// Maximum transmission unit of bridge and container links, in bytes.
     pub mtu: u32,
+    /// Where definitions of user-defined networks are kept, one file each;
+    /// without it they last as long as this object.
+    pub state: Option<PathBuf>,
+    /// Ranges that networks without a wish are cut from, each with the prefix
+    /// length of a cut (`default-address-pools`).
+    pub pools: Vec<(Ipv4Net, u8)>,
     /// Distinguishes daemons in network ids. Empty: derived from `bridge`.
     pub instance: String,
     /// Masquerade container traffic that leaves the host.
@@ -35,6 +42,8 @@ impl Default for Config {
             bridge: "budu0".into(),
             bip: None,
             mtu: 1500,
+            state: None,
+            pools: crate::addresses::default_pools(),
             instance: String::new(),
             ip_masq: true,
             ip_forward: true,

@@ -1,18 +1,18 @@
-//! The place of one container in one network.
+//! The place of a container in its networks.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Mac, PortRequest, PublishedPort};
+use crate::{Mac, PortRequest, PublishedPort};
 
-/// Which of the predefined networks a container joins.
+/// What networks are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The default bridge: own namespace, address, outgoing masquerade.
+    /// A bridge: own namespace, address, outgoing masquerade.
     #[default]
     Bridge,
     /// Own namespace with nothing but loopback.
@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The name of the predefined network.
+    /// The name of the predefined network of this kind.
     pub fn name(self) -> &'static str {
         match self {
             Mode::Bridge => "bridge",
@@ -30,20 +30,38 @@ impl Mode {
             Mode::Host => "host",
         }
     }
-}
 
-/// Parses `HostConfig.NetworkMode`; empty and `default` mean `bridge`.
-impl FromStr for Mode {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Mode, Error> {
-        match name {
-            "" | "default" | "bridge" => Ok(Mode::Bridge),
-            "none" => Ok(Mode::None),
-            "host" => Ok(Mode::Host),
-            other => Err(Error::NetworkNotFound { name: other.into() }),
+    /// Docker's name of the driver.
+    pub fn driver(self) -> &'static str {
+        match self {
+            Mode::Bridge => "bridge",
+            Mode::None => "null",
+            Mode::Host => "host",
         }
     }
+}
+
+/// The wish to be in one network.
+#[derive(Debug, Clone, Default)]
+pub struct Join {
+    /// Name or id of the network.
+    pub network: String,
+    /// Address to take; the next free one if absent.
+    pub ip: Option<Ipv4Addr>,
+    /// Further link-local addresses.
+    pub link_local: Vec<Ipv4Addr>,
+    /// Hardware address; derived from the address if absent.
+    pub mac: Option<Mac>,
+    /// Names others find it by; the first is what its address is called.
+    pub names: Vec<String>,
+    /// Names only this container knows others by: alias to name.
+    pub links: BTreeMap<String, String>,
+    /// The highest gives the default gateway; then the first name.
+    pub gw_priority: i64,
+    /// Name of the link inside; the next free `eth` if absent.
+    pub inside: Option<String>,
+    /// Sysctls of the link: names with `IFNAME` for its own.
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// A container's wish.
@@ -53,16 +71,33 @@ pub struct AttachRequest {
     pub container: String,
     /// Name of the container, for error texts only.
     pub name: String,
-    /// Network to join.
-    pub mode: Mode,
-    /// Ports to publish; ignored for [`Mode::Host`], refused by nobody.
+    /// Networks, in the order in which links are made. Several only of bridges.
+    pub joins: Vec<Join>,
+    /// Ports to publish; ignored on [`Mode::Host`], refused by nobody.
     pub ports: Vec<PortRequest>,
-    /// Hardware address of `eth0`; derived from the address if absent.
-    pub mac: Option<Mac>,
-    /// Address to take; the next free one if absent.
-    pub ip: Option<Ipv4Addr>,
     /// `net.*` sysctls, written inside the container's own namespace.
     pub sysctls: Vec<(String, String)>,
+    /// What the name server inside asks others.
+    pub dns: Dns,
+}
+
+/// How names are found that belong to no container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// Servers, tried in this order.
+    pub servers: Vec<Upstream>,
+    /// The user set `ndots`: names without a dot are not asked for outside.
+    pub ndots: bool,
+}
+
+/// One name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// Address.
+    pub ip: IpAddr,
+    /// Asked from the host's namespace: it listens on the host's loopback.
+    pub from_host: bool,
 }
 
 /// The outcome of [`crate::Networks::attach`].
@@ -72,12 +107,54 @@ pub struct Attachment {
     /// long as a process or descriptor holds it.
     pub netns: Option<OwnedFd>,
     /// What was given, to be stored with the container.
-    pub endpoint: Endpoint,
+    pub sandbox: Sandbox,
 }
 
-/// One container's place in one network. Stored by the caller, so that
+/// A container's places in all its networks. Stored by the caller, so that
 /// [`crate::Networks::adopt`] can take over after a restart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sandbox {
+    /// Id of the container.
+    pub container: String,
+    /// Name of the container.
+    pub name: String,
+    /// One per network, in the order in which links were made.
+    pub endpoints: Vec<Endpoint>,
+    /// Ports as wished.
+    pub wishes: Vec<PortRequest>,
+    /// Ports that are published now.
+    pub ports: Vec<PublishedPort>,
+    /// What the name server inside asks others.
+    pub dns: Dns,
+    /// Where the name server listens inside: ports of UDP and TCP. `None`
+    /// without one.
+    pub name_server: Option<(u16, u16)>,
+    /// Inode of the namespace; 0 for the host's.
+    pub netns: u64,
+}
+
+impl Sandbox {
+    /// The endpoint in a network, by the network's id.
+    pub fn endpoint(&self, network_id: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.network_id == network_id)
+    }
+
+    /// The endpoint that leads outside, and on which ports are published.
+    pub fn gateway(&self) -> Option<&Endpoint> {
+        let leading = self.endpoints.iter().filter(|endpoint| endpoint.gateway.is_some());
+        leading.min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network_name.cmp(&b.network_name)))
+    }
+
+    /// Whether it has a name server of its own.
+    pub fn resolves(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.resolves)
+    }
+}
+
+/// One container's place in one network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Endpoint {
     /// Id of the container.
     pub container: String,
@@ -91,12 +168,20 @@ pub struct Endpoint {
     pub ip: Option<Ipv4Addr>,
     /// Prefix length of `ip`; 0 without one.
     pub prefix: u8,
-    /// Default gateway.
+    /// Gateway it offers.
     pub gateway: Option<Ipv4Addr>,
-    /// Hardware address of `eth0`.
+    /// Hardware address of its link.
     pub mac: Option<Mac>,
     /// Name of the host side of the link; empty without one.
     pub host_link: String,
-    /// Published ports.
-    pub ports: Vec<PublishedPort>,
+    /// Name of the link inside.
+    pub inside: String,
+    /// Names others find it by.
+    pub names: Vec<String>,
+    /// Names only this container knows others by.
+    pub links: BTreeMap<String, String>,
+    /// Priority as default gateway.
+    pub gw_priority: i64,
+    /// Whether names are served on this network.
+    pub resolves: bool,
 }

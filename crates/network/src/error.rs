@@ -18,10 +18,73 @@ pub enum Error {
         name: String,
     },
     /// Several networks match an id prefix.
-    #[error("network {name} is ambiguous (several matches found)")]
+    #[error("network {name} is ambiguous ({matches} matches found based on ID prefix)")]
     Ambiguous {
         /// What was asked for.
         name: String,
+        /// How many there are.
+        matches: usize,
+    },
+    /// A network of this name exists.
+    #[error("network with name {name} already exists")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// Containers are attached to a network that is to be removed.
+    #[error(
+        "error while removing network: network {name} has active endpoints ({endpoints})"
+    )]
+    Active {
+        /// Name of the network.
+        name: String,
+        /// Who: `name:"…" id:"…"` of each.
+        endpoints: String,
+    },
+    /// Every pool that networks are cut from is used up.
+    #[error("all predefined address pools have been fully subnetted")]
+    NoMoreSubnets,
+    /// A value of the request is wrong.
+    #[error("{message}")]
+    Invalid {
+        /// Which, and why.
+        message: String,
+    },
+    /// Something that is never allowed.
+    #[error("{message}")]
+    Forbidden {
+        /// What.
+        message: String,
+    },
+    /// Something other than a network does not exist.
+    #[error("{message}")]
+    NotFound {
+        /// What.
+        message: String,
+    },
+    /// A feature of Docker that is not built yet.
+    #[error("{feature} is not implemented")]
+    Unsupported {
+        /// Its name.
+        feature: String,
+    },
+    /// The container is not connected to the network.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// Id of the container.
+        container: String,
+        /// Name of the network.
+        network: String,
+    },
+    /// A definition could not be kept.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The default bridge is switched off (`--bridge none`).
     #[error("the default bridge network is disabled on this daemon (--bridge none)")]
@@ -58,7 +121,7 @@ pub enum Error {
         subnet: ipnet::Ipv4Net,
     },
     /// The requested address is in use.
-    #[error("address {ip} is already in use on network {network}")]
+    #[error("Address already in use")]
     AddressInUse {
         /// The address.
         ip: Ipv4Addr,
@@ -183,7 +246,12 @@ fn describe(error: &io::Error) -> String {
 impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Error::NetworkNotFound { .. } => ErrorClass::NotFound,
+            Error::NetworkNotFound { .. } | Error::NotFound { .. } => ErrorClass::NotFound,
+            Error::NameTaken { .. } => ErrorClass::Conflict,
+            Error::Active { .. } | Error::Forbidden { .. } | Error::AddressInUse { .. } => ErrorClass::Forbidden,
+            Error::Unsupported { .. } => ErrorClass::NotImplemented,
+            Error::NoMoreSubnets | Error::Invalid { .. } => ErrorClass::InvalidArgument,
+            Error::NotConnected { .. } | Error::Store { .. } => ErrorClass::Internal,
             Error::Ambiguous { .. }
             | Error::BridgeName { .. }
             | Error::BridgeAddress { .. }
@@ -192,7 +260,7 @@ impl Classified for Error {
             | Error::MacAddress { .. }
             | Error::Sysctl { .. } => ErrorClass::InvalidArgument,
             Error::BridgeDisabled => ErrorClass::NotFound,
-            Error::Attached { .. } | Error::AddressInUse { .. } => ErrorClass::Conflict,
+            Error::Attached { .. } => ErrorClass::Conflict,
             Error::Ipv6Publish { .. } => ErrorClass::NotImplemented,
             Error::Publish { source, .. } => match source.class() {
                 ErrorClass::NotImplemented => ErrorClass::NotImplemented,
@@ -211,6 +279,10 @@ impl Classified for Error {
 }
 
 impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Error {
+        Error::Invalid { message: message.into() }
+    }
+
     pub(crate) fn kernel(step: impl Into<String>, source: io::Error) -> Error {
         Error::Kernel { step: step.into(), source }
     }

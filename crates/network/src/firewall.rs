@@ -57,6 +57,12 @@ impl Firewall {
         self.reconcile(&wanted)
     }
 
+    /// Follows another plan; elements in the kernel are kept as they are.
+    pub(crate) fn replan(&mut self, plan: Plan, wanted: &Elements) -> Result<(), Error> {
+        self.plan = plan;
+        self.ensure(wanted)
+    }
+
     /// Adds elements.
     pub(crate) fn add(&mut self, elements: Elements) -> Result<(), Error> {
         self.apply(elements.add())

@@ -11,8 +11,10 @@
 //!   [`detach`](Networks::detach) takes it back; after a daemon restart
 //!   [`adopt`](Networks::adopt) takes over what still runs and
 //!   [`reclaim`](Networks::reclaim) removes what nobody owns.
-//! - [`Endpoint`]: the place of one container in one network, as plain data
-//!   that the caller stores.
+//! - [`Definition`]: a network as it was made; those of users are kept on disk.
+//! - [`Sandbox`] and [`Endpoint`]: the places of one container in its networks,
+//!   as plain data that the caller stores.
+//! - `dns`: the name server at 127.0.0.11 inside containers.
 //! - [`PortRequest`] and [`PublishedPort`]: the wish and the outcome of `-p`.
 //! - [`files`]: contents of `/etc/hosts` and `/etc/resolv.conf`.
 //!
@@ -21,27 +23,32 @@
 //! `docs/decisions/0005-firewall-as-data.md`.
 //!
 //! ```no_run
-//! use budu_network::{AttachRequest, Config, Mode, Networks};
+//! use budu_network::{AttachRequest, Config, Join, Networks};
 //! let networks = Networks::open(Config::default())?;
 //! let attachment = networks.attach(&AttachRequest {
 //!     container: "f00d".repeat(16),
 //!     name: "web".into(),
-//!     mode: Mode::Bridge,
+//!     joins: vec![Join { network: "bridge".into(), ..Join::default() }],
 //!     ..AttachRequest::default()
 //! })?;
-//! println!("{:?}", attachment.endpoint.ip);
-//! networks.detach(&attachment.endpoint.container)?;
+//! println!("{:?}", attachment.sandbox.endpoints[0].ip);
+//! networks.detach(&attachment.sandbox.container)?;
 //! # Ok::<(), budu_network::Error>(())
 //! ```
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod attach;
 mod bridge;
 mod config;
+mod create;
+mod definition;
+mod dns;
 mod endpoint;
 mod error;
 pub mod files;
 mod firewall;
+mod flows;
 mod keeper;
 mod mac;
 mod network;
@@ -50,10 +57,13 @@ mod port;
 mod reserve;
 mod ruleset;
 mod state;
+mod store;
 mod wire;
 
 pub use config::Config;
-pub use endpoint::{AttachRequest, Attachment, Endpoint, Mode};
+pub use create::{CreateRequest, PoolRequest};
+pub use definition::{Definition, Pool, is_predefined};
+pub use endpoint::{AttachRequest, Attachment, Dns, Endpoint, Join, Mode, Sandbox, Upstream};
 pub use error::Error;
 pub use mac::Mac;
 pub use network::Network;

@@ -21,6 +21,14 @@ impl Mac {
         let [a, b, c, d] = ip.octets();
         Mac([0x02, 0x42, a, b, c, d])
     }
+
+    /// Draws a locally administered address, for a link without IP address.
+    pub(crate) fn random() -> Mac {
+        let mut bytes = [0; 6];
+        getrandom::fill(&mut bytes).expect("the kernel's random source never fails once booted");
+        bytes[0] = 0x02;
+        Mac(bytes)
+    }
 }
 
 impl fmt::Display for Mac {

@@ -1,22 +1,17 @@
-//! The door: attach, detach, adopt, reclaim.
+//! The door: networks are listed, made and removed here; `attach.rs` has what
+//! containers do with them.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use budu_spec::Id;
-use budu_sys::conntrack::{self, Flow};
-use budu_sys::netlink::Batch;
-use ipnet::Ipv4Net;
 use sha2::{Digest, Sha256};
 
-use crate::bridge::{self, open_route};
+use crate::bridge::{self, host_ranges, open_route};
+use crate::create::{self, CreateRequest, Taken};
 use crate::keeper;
-use crate::reserve::{self, Reservation};
-use crate::ruleset::Elements;
-use crate::state::{Core, Held};
-use crate::wire::{self, Wired};
-use crate::{AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Network, Protocol, PublishedPort};
+use crate::state::{Core, Place, default_pool};
+use crate::store::Store;
+use crate::{Config, Definition, Endpoint, Error, Mode, Network, Sandbox, wire};
 
 /// All networks of one daemon. Cheap to clone; methods block for microseconds
 /// to a few milliseconds and may be called from any thread that lives in the
@@ -26,43 +21,171 @@ use crate::{AttachRequest, Attachment, Config, Endpoint, Error, Mac, Mode, Netwo
 /// containers use stays: see [`adopt`](Networks::adopt).
 #[derive(Debug, Clone)]
 pub struct Networks {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Networks {
-    /// Opens the networks. Cheap: host links and firewall are made when the
-    /// first container needs them.
+    /// Opens the networks and reads the definitions. Cheap: host links and
+    /// firewall are made when the first container needs them, or by
+    /// [`reclaim`](Networks::reclaim).
     pub fn open(config: Config) -> Result<Networks, Error> {
         bridge::check_name(&config.bridge)?;
         if let Some(bip) = config.bip {
             crate::addresses::check_bridge_address(bip)?;
         }
-        Ok(Networks { core: Arc::new(Core::new(config)) })
+        let store = Store::open(config.state.clone())?;
+        let loaded = store.load()?;
+        for half in &loaded.half {
+            tracing::info!(network = half.name, "undoing a network that was never whole");
+            bridge::delete(&half.link)?;
+            store.delete(&half.id)?;
+        }
+        let predefined = predefined(&config);
+        let default = predefined[0].id.clone();
+        let definitions = predefined.into_iter().chain(loaded.whole).collect();
+        Ok(Networks { core: Arc::new(Core::new(config, store, definitions, default)) })
     }
 
-    /// Lists the networks: `bridge` (unless disabled), `host`, `none`.
+    /// Lists the networks: `bridge` (unless disabled), `host`, `none`, then the
+    /// users' own, oldest first.
     pub fn list(&self) -> Vec<Network> {
         let enabled = self.core.config.bridge != "none";
-        [Mode::Bridge, Mode::Host, Mode::None]
-            .into_iter()
-            .filter(|mode| enabled || *mode != Mode::Bridge)
-            .map(|mode| self.describe(mode))
-            .collect()
+        let state = self.core.state();
+        let mut members: BTreeMap<&str, Vec<Endpoint>> = BTreeMap::new();
+        for endpoint in state.sandboxes.values().flat_map(|held| &held.sandbox.endpoints) {
+            members.entry(&endpoint.network_id).or_default().push(endpoint.clone());
+        }
+        let places = state.places.values().filter(|place| !place.closed);
+        let known = places.map(|place| {
+            let mut endpoints = members.remove(place.definition.id.as_str()).unwrap_or_default();
+            endpoints.sort_by(|a, b| a.container.cmp(&b.container));
+            Network { definition: Arc::clone(&place.definition), endpoints }
+        });
+        let mut networks: Vec<Network> = known.filter(|n| enabled || n.id != self.core.default).collect();
+        drop(state);
+        if let Some(bridge) = networks.iter_mut().find(|n| n.id == self.core.default && n.pools.is_empty()) {
+            self.foresee(bridge);
+        }
+        let rank = |network: &Network| ["bridge", "host", "none"].iter().position(|name| network.name == *name);
+        networks.sort_by_key(|network| (rank(network).unwrap_or(3), network.created));
+        networks
     }
 
-    /// Finds a network by name, id or unique id prefix.
+    /// Fills in the range that the default bridge would get now.
+    fn foresee(&self, bridge: &mut Network) {
+        let config = &self.core.config;
+        let address = open_route().and_then(|mut route| {
+            let link = bridge::find(&mut route, &config.bridge)?;
+            bridge::default_address(&mut route, config, link.as_ref(), &self.core.subnets())
+        });
+        if let Ok(address) = address {
+            Arc::make_mut(&mut bridge.definition).pools = vec![default_pool(address)];
+        }
+    }
+
+    /// Finds a network by id, name or unique id prefix, in this order.
     pub fn get(&self, name_or_id: &str) -> Result<Network, Error> {
         let name = name_or_id.to_owned();
         let mut networks = self.list();
-        if let Some(index) = networks.iter().position(|network| network.name == name) {
+        let exact = networks.iter().position(|network| network.id == name);
+        if let Some(index) = exact.or_else(|| networks.iter().position(|network| network.name == name)) {
             return Ok(networks.swap_remove(index));
         }
         networks.retain(|network| !name.is_empty() && network.id.starts_with(&name));
         match networks.len() {
             0 => Err(Error::NetworkNotFound { name }),
             1 => Ok(networks.swap_remove(0)),
-            _ => Err(Error::Ambiguous { name }),
+            matches => Err(Error::Ambiguous { name, matches }),
         }
+    }
+
+    /// The definition of a network, by id, name or unique id prefix.
+    pub(crate) fn definition(&self, name_or_id: &str) -> Result<Arc<Definition>, Error> {
+        let state = self.core.state();
+        let open = || state.places.values().filter(|place| !place.closed).map(|place| &place.definition);
+        let exact = open().find(|definition| definition.id == name_or_id);
+        if let Some(definition) = exact.or_else(|| open().find(|definition| definition.name == name_or_id)) {
+            return Ok(Arc::clone(definition));
+        }
+        drop(state);
+        Ok(self.get(name_or_id)?.definition)
+    }
+
+    /// Makes a network. Nothing is left on error; durable on return.
+    pub fn create(&self, request: CreateRequest) -> Result<Arc<Definition>, Error> {
+        let mut taken = Taken { subnets: Vec::new(), host: host_ranges(&mut open_route()?)? };
+        let definition = {
+            let mut state = self.core.state();
+            if state.places.values().any(|place| place.definition.name == request.name && !place.definition.is_predefined()) {
+                return Err(Error::NameTaken { name: request.name });
+            }
+            taken.subnets = state.places.values().filter_map(|place| Some(place.definition.pool4()?.1)).collect();
+            let definition = create::plan(request, &self.core.config.pools, &taken)?;
+            let same_link = |place: &&Place| place.definition.link == definition.link;
+            if let Some(other) = state.places.values().find(same_link) {
+                let (id, link, other) = (&definition.id, &definition.link, &other.definition.id);
+                return Err(Error::Forbidden {
+                    message: format!("cannot create network {id} ({link}): conflicts with network {other} ({link}): networks have same bridge name"),
+                });
+            }
+            // From here on name and range are taken, and nobody sees it yet.
+            let place = Place { closed: true, ..Place::new(definition.clone()) };
+            state.places.insert(definition.id.clone(), place);
+            Arc::new(definition)
+        };
+        let made = self.core.store.save(&definition, false).and_then(|()| {
+            self.core.state().place(&definition.id)?.closed = false;
+            self.core.prepare(&definition.id)?;
+            self.core.store.save(&definition, true)
+        });
+        if let Err(error) = made {
+            self.undo(&definition);
+            return Err(error);
+        }
+        Ok(definition)
+    }
+
+    fn undo(&self, definition: &Definition) {
+        let lowered = self.core.lower(definition).and_then(|()| self.core.store.delete(&definition.id));
+        if let Err(error) = lowered {
+            tracing::warn!(network = definition.name, %error, "a network that could not be made left something behind");
+        }
+        self.core.state().places.remove(&definition.id);
+    }
+
+    /// Removes a network nobody is in.
+    pub fn remove(&self, name_or_id: &str) -> Result<Arc<Definition>, Error> {
+        let definition = self.definition(name_or_id)?;
+        if definition.is_predefined() {
+            let message = format!("{} is a pre-defined network and cannot be removed", definition.name);
+            return Err(Error::Forbidden { message });
+        }
+        {
+            let mut state = self.core.state();
+            let members = state.sandboxes.values().filter_map(|held| {
+                let endpoint = held.sandbox.endpoint(&definition.id)?;
+                Some(format!("name:\"{}\" id:\"{}\"", held.sandbox.name, &endpoint.endpoint_id[..12]))
+            });
+            let mut members: Vec<String> = members.collect();
+            members.sort();
+            if !members.is_empty() {
+                return Err(Error::Active { name: definition.name.clone(), endpoints: members.join(", ") });
+            }
+            state.place(&definition.id)?.closed = true;
+        }
+        let removed = self.core.store.save(&definition, false).and_then(|()| {
+            self.core.lower(&definition)?;
+            self.core.store.delete(&definition.id)
+        });
+        let mut state = self.core.state();
+        match removed {
+            Ok(()) => drop(state.places.remove(&definition.id)),
+            Err(error) => {
+                state.place(&definition.id)?.closed = false;
+                return Err(error);
+            }
+        }
+        Ok(definition)
     }
 
     /// Starts making ready namespaces in the background, so that the next
@@ -73,72 +196,39 @@ impl Networks {
         }
     }
 
-    /// Gives a container its network. Undone on error.
-    ///
-    /// `bridge`: a namespace with `lo` and `eth0` up, addressed, routed to the
-    /// bridge, ports published. `none`: a namespace with `lo` up. `host`: no
-    /// namespace. Errors name the step; those of ports are [`Error::Publish`].
-    pub fn attach(&self, request: &AttachRequest) -> Result<Attachment, Error> {
-        let container = &request.container;
-        if self.core.state().endpoints.contains_key(container) {
-            return Err(Error::Attached { container: container.clone() });
-        }
-        check_sysctls(request)?;
-        match request.mode {
-            Mode::Bridge => self.attach_bridge(request),
-            Mode::None => {
-                let netns = wire::isolated()?;
-                wire::set_sysctls(&netns, &request.sysctls)?;
-                let endpoint = self.endpoint_of(request);
-                self.hold(endpoint.clone(), Vec::new())?;
-                Ok(Attachment { netns: Some(netns), endpoint })
-            }
-            Mode::Host => {
-                let endpoint = self.endpoint_of(request);
-                self.hold(endpoint.clone(), Vec::new())?;
-                Ok(Attachment { netns: None, endpoint })
-            }
-        }
-    }
-
-    /// Takes over a container that kept running while no daemon did: its
-    /// address and host ports are reserved again. Follow with
-    /// [`reclaim`](Networks::reclaim) after the last one.
-    pub fn adopt(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let mut reservations = Vec::new();
-        if let Some(ip) = endpoint.ip {
-            let bridge = self.core.prepare()?;
-            let mut state = self.core.state();
-            if state.endpoints.contains_key(&endpoint.container) {
-                return Err(Error::Attached { container: endpoint.container.clone() });
-            }
-            state.addresses(bridge.address).take_given(ip)?;
-            state.links.insert(endpoint.host_link.clone());
-            drop(state);
-            reservations = endpoint.ports.iter().copied().map(reserve::take_over).collect();
-        }
-        self.hold(endpoint.clone(), reservations)
-    }
-
-    /// Removes links and firewall elements that no endpoint owns and restores
-    /// those that are missing. Traffic of owned endpoints is never interrupted.
+    /// Puts all networks in place, removes links and firewall elements that no
+    /// container owns and restores those that are missing. Traffic of owned
+    /// ones is never interrupted.
     pub fn reclaim(&self) -> Result<(), Error> {
-        if self.core.config.bridge == "none" {
-            return Ok(());
-        }
         let mut route = open_route()?;
-        let Some(link) = bridge::find(&mut route, &self.core.config.bridge)? else {
+        let links = route.links()?;
+        let bridges: Vec<(String, String)> = {
+            let state = self.core.state();
+            let bridges = state.places.values().filter(|place| place.definition.driver == Mode::Bridge);
+            bridges.map(|place| (place.definition.id.clone(), place.definition.link.clone())).collect()
+        };
+        let there = |link: &str| links.iter().any(|found| found.name == link && found.kind == "bridge");
+        let wanted = |(id, link): &&(String, String)| *id != self.core.default || there(link);
+        let wanted: Vec<&(String, String)> = bridges.iter().filter(wanted).collect();
+        if wanted.is_empty() {
             // Without a bridge nobody is attached: at most a table is left.
             return match self.core.remove_firewall() {
                 Err(Error::Feature { .. }) => Ok(()),
                 outcome => outcome,
             };
-        };
-        self.core.prepare()?;
-        let links = route.links()?;
+        }
+        for (id, link) in &wanted {
+            if let Err(error) = self.core.prepare(id) {
+                tracing::warn!(bridge = link, %error, "a network could not be put in place");
+            }
+        }
+        let masters: Vec<u32> =
+            links.iter().filter(|link| bridges.iter().any(|(_, name)| *name == link.name)).map(|link| link.index).collect();
         let state = self.core.state();
         let stale = links.into_iter().filter(|found| {
-            found.master == Some(link.index) && wire::is_link_name(&found.name) && !state.links.contains(&found.name)
+            found.master.is_some_and(|master| masters.contains(&master))
+                && wire::is_link_name(&found.name)
+                && !state.links.contains(&found.name)
         });
         let stale: Vec<String> = stale.map(|found| found.name).collect();
         drop(state);
@@ -149,278 +239,81 @@ impl Networks {
         self.core.reconcile()
     }
 
-    /// Returns a container's address and ports. Idempotent: an unknown
-    /// container is no error. Its link goes when its namespace does, and in a
-    /// few seconds at the latest.
-    pub fn detach(&self, container: &str) -> Result<(), Error> {
-        let Some(held) = self.core.state().endpoints.remove(container) else {
-            return Ok(());
-        };
-        let Held { endpoint, reservations } = held;
-        let Some(ip) = endpoint.ip else { return Ok(()) };
-        let withdrawn = match endpoint.ports.as_slice() {
-            [] => Ok(()),
-            ports => self.core.withdraw(Elements::of(ports, ip)),
-        };
-        forget_flows(&endpoint.ports);
-        // Only now may somebody else take the ports.
-        drop(reservations);
-        self.core.release(Some(ip), &endpoint.host_link);
-        self.core.keeper.watch(&self.core, endpoint.host_link);
-        withdrawn
+    /// The sandbox of a container, if it is attached.
+    pub fn sandbox(&self, container: &str) -> Option<Sandbox> {
+        self.core.state().sandboxes.get(container).map(|held| held.sandbox.clone())
     }
 
-    /// The endpoint of a container, if it is attached.
-    pub fn endpoint(&self, container: &str) -> Option<Endpoint> {
-        self.core.state().endpoints.get(container).map(|held| held.endpoint.clone())
-    }
-
-    /// Stops background work. With `remove`, deletes bridge and firewall table
+    /// Stops background work. With `remove`, deletes bridges and firewall table
     /// too, unless endpoints remain.
     pub fn shutdown(&self, remove: bool) -> Result<(), Error> {
         let (ready, mut links) = self.core.keeper.stop();
         for wired in &ready {
-            self.core.release(Some(wired.ip), &wired.host_link);
+            self.core.release(&self.core.default, Some(wired.ip), &wired.host_link);
         }
         links.extend(ready.into_iter().map(|wired| wired.host_link));
         if !links.is_empty() {
             keeper::delete(links);
         }
-        if !remove || self.core.config.bridge == "none" || !self.core.state().endpoints.is_empty() {
+        if !remove || !self.core.state().sandboxes.is_empty() {
             return Ok(());
         }
-        let mut route = open_route()?;
-        if bridge::find(&mut route, &self.core.config.bridge)?.is_some() {
-            let mut batch = Batch::new();
-            batch.delete_link(&self.core.config.bridge);
-            route.apply(batch)?;
+        let bridges: Vec<String> =
+            self.core.state().places.values().map(|place| place.definition.link.clone()).collect();
+        for link in bridges.iter().filter(|link| !link.is_empty()) {
+            bridge::delete(link)?;
         }
         self.core.remove_firewall()
     }
-
-    fn attach_bridge(&self, request: &AttachRequest) -> Result<Attachment, Error> {
-        let wired = self.wire(request)?;
-        let address = self.core.prepare()?.address;
-        let undo = Undo { core: &self.core, container: &request.container, wired: &wired, armed: true };
-        wire::set_sysctls(&wired.netns, &request.sysctls)?;
-        let mut endpoint = Endpoint {
-            ip: Some(wired.ip),
-            prefix: address.prefix_len(),
-            gateway: Some(address.addr()),
-            mac: Some(wired.mac),
-            host_link: wired.host_link.clone(),
-            ..self.endpoint_of(request)
-        };
-        self.publish(request, &mut endpoint, wired.ip).map_err(|source| Error::Publish {
-            name: request.name.clone(),
-            endpoint_id: endpoint.endpoint_id.clone(),
-            source: Box::new(source),
-        })?;
-        undo.keep();
-        self.warm();
-        Ok(Attachment { netns: Some(wired.netns), endpoint })
-    }
-
-    /// Takes a ready namespace, or makes one.
-    fn wire(&self, request: &AttachRequest) -> Result<Wired, Error> {
-        let ready = self.core.keeper.take(request.ip);
-        let mut wired = match ready {
-            Some(wired) => wired,
-            None => match self.core.make(request.ip, request.mac) {
-                // The last addresses may be with namespaces made meanwhile.
-                Err(error @ Error::Exhausted { .. }) => self.core.keeper.take_or_wait().ok_or(error)?,
-                outcome => return outcome,
-            },
-        };
-        let mac = request.mac.unwrap_or(Mac::of(wired.ip));
-        if mac != wired.mac
-            && let Err(error) = wire::set_mac(&mut wired, mac)
-        {
-            self.core.release(Some(wired.ip), &wired.host_link);
-            return Err(error);
-        }
-        Ok(wired)
-    }
-
-    /// Reserves the host ports, holds the endpoint and makes the ports work.
-    fn publish(&self, request: &AttachRequest, endpoint: &mut Endpoint, ip: Ipv4Addr) -> Result<(), Error> {
-        let mut state = self.core.state();
-        let mut ephemeral = state.ephemeral;
-        let mut reservations: Vec<Reservation> = Vec::new();
-        for wish in &request.ports {
-            let ours = |ip, port, protocol| {
-                let same = |held: &PublishedPort| held.host_port == port && held.protocol == protocol;
-                reservations.iter().any(|held| same(&held.port)) || state.publishes(ip, port, protocol)
-            };
-            let reservation = reserve::reserve(wish, &self.core.config, &ours, &mut ephemeral)?;
-            reservations.push(reservation);
-        }
-        state.ephemeral = ephemeral;
-        drop(state);
-        endpoint.ports = reservations.iter().map(|held| held.port).collect();
-        let elements = Elements::of(&endpoint.ports, ip);
-        // Held before published: a concurrent clean-up sees the owner.
-        self.hold(endpoint.clone(), reservations)?;
-        if endpoint.ports.is_empty() {
-            return Ok(());
-        }
-        // A container that calls its own published port gets its frames back
-        // through the port of the bridge they came from.
-        let mut batch = Batch::new();
-        batch.set_hairpin(&endpoint.host_link);
-        open_route()?.apply(batch)?;
-        self.core.publish(elements)?;
-        forget_flows(&endpoint.ports);
-        Ok(())
-    }
-
-    fn hold(&self, endpoint: Endpoint, reservations: Vec<Reservation>) -> Result<(), Error> {
-        let mut state = self.core.state();
-        let container = endpoint.container.clone();
-        if state.endpoints.contains_key(&container) {
-            return Err(Error::Attached { container });
-        }
-        state.endpoints.insert(container, Held { endpoint, reservations });
-        Ok(())
-    }
-
-    fn endpoint_of(&self, request: &AttachRequest) -> Endpoint {
-        Endpoint {
-            container: request.container.clone(),
-            network_id: self.id(request.mode),
-            network_name: request.mode.name().into(),
-            endpoint_id: Id::random().to_string(),
-            ip: None,
-            prefix: 0,
-            gateway: None,
-            mac: None,
-            host_link: String::new(),
-            ports: Vec::new(),
-        }
-    }
-
-    fn id(&self, mode: Mode) -> String {
-        let config = &self.core.config;
-        let instance = if config.instance.is_empty() { &config.bridge } else { &config.instance };
-        let mut hash = Sha256::new();
-        for part in ["network", instance, mode.name()] {
-            hash.update(part.as_bytes());
-            hash.update([0]);
-        }
-        budu_spec::id::hex(&hash.finalize())
-    }
-
-    fn describe(&self, mode: Mode) -> Network {
-        let address = if mode == Mode::Bridge { self.address() } else { None };
-        let state = self.core.state();
-        let here = state.endpoints.values().map(|held| &held.endpoint);
-        let mut endpoints: Vec<Endpoint> =
-            here.filter(|endpoint| endpoint.network_name == mode.name()).cloned().collect();
-        endpoints.sort_by(|a, b| a.container.cmp(&b.container));
-        Network {
-            id: self.id(mode),
-            name: mode.name().into(),
-            driver: if mode == Mode::None { "null" } else { mode.name() }.into(),
-            scope: "local".into(),
-            subnet: address.map(|address| address.trunc()),
-            gateway: address.map(|address| address.addr()),
-            options: if mode == Mode::Bridge { self.options() } else { BTreeMap::new() },
-            endpoints,
-        }
-    }
-
-    /// The bridge's address, or the one it would get now.
-    fn address(&self) -> Option<Ipv4Net> {
-        let config = &self.core.config;
-        let mut route = open_route().ok()?;
-        let link = bridge::find(&mut route, &config.bridge).ok()?;
-        bridge::address(&mut route, config, link.as_ref()).ok()
-    }
-
-    fn options(&self) -> BTreeMap<String, String> {
-        let config = &self.core.config;
-        [
-            ("bridge.default_bridge", "true".into()),
-            ("bridge.enable_icc", "true".into()),
-            ("bridge.enable_ip_masquerade", config.ip_masq.to_string()),
-            ("bridge.host_binding_ipv4", config.default_bind_ip.to_string()),
-            ("bridge.name", config.bridge.clone()),
-            ("driver.mtu", config.mtu.to_string()),
-        ]
-        .into_iter()
-        .map(|(key, value)| (format!("com.docker.network.{key}"), value))
-        .collect()
-    }
 }
 
-/// Takes an attach back unless kept.
-struct Undo<'a> {
-    core: &'a Core,
-    container: &'a str,
-    wired: &'a Wired,
-    armed: bool,
+/// The networks every daemon has; the default bridge comes first.
+fn predefined(config: &Config) -> [Definition; 3] {
+    let one = |mode: Mode| Definition {
+        id: predefined_id(config, mode),
+        name: mode.name().into(),
+        driver: mode,
+        created: 0,
+        internal: false,
+        attachable: false,
+        ipv4: true,
+        ipv6: false,
+        ipam_driver: "default".into(),
+        ipam_options: None,
+        pools: Vec::new(),
+        options: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        link: String::new(),
+    };
+    let bridge = Definition {
+        link: if config.bridge == "none" { String::new() } else { config.bridge.clone() },
+        pools: config.bip.map(default_pool).into_iter().collect(),
+        options: bridge_options(config),
+        ..one(Mode::Bridge)
+    };
+    [bridge, one(Mode::Host), one(Mode::None)]
 }
 
-impl Undo<'_> {
-    fn keep(mut self) {
-        self.armed = false;
+fn predefined_id(config: &Config, mode: Mode) -> String {
+    let instance = if config.instance.is_empty() { &config.bridge } else { &config.instance };
+    let mut hash = Sha256::new();
+    for part in ["network", instance, mode.name()] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
     }
+    budu_spec::id::hex(&hash.finalize())
 }
 
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let mut state = self.core.state();
-        let ours =
-            state.endpoints.get(self.container).is_some_and(|held| held.endpoint.host_link == self.wired.host_link);
-        if ours {
-            state.endpoints.remove(self.container);
-        }
-        drop(state);
-        // A refused batch changed nothing; after anything else, make sure.
-        if ours && let Err(error) = self.core.reconcile() {
-            tracing::warn!(%error, "firewall elements of a failed start may remain");
-        }
-        self.core.release(Some(self.wired.ip), &self.wired.host_link);
-    }
-}
-
-/// Makes the kernel forget what it knows about UDP flows to these ports: they
-/// would go on to where they went before.
-fn forget_flows(ports: &[PublishedPort]) {
-    let udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
-    let udp: Vec<&PublishedPort> = udp.collect();
-    if udp.is_empty() {
-        return;
-    }
-    let outcome = open_route().and_then(|mut route| {
-        let local = route.addresses()?;
-        let here = |ip: Ipv4Addr| ip.is_loopback() || local.iter().any(|address| address.ip == ip);
-        let published = |flow: &Flow, port: &PublishedPort| {
-            flow.port == port.host_port
-                && (flow.destination == port.host_ip || port.host_ip.is_unspecified() && here(flow.destination))
-        };
-        let forgotten = conntrack::forget(|flow| {
-            flow.protocol == Protocol::Udp.number() && udp.iter().any(|port| published(flow, port))
-        });
-        Ok(forgotten?)
-    });
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "clients that go on sending from one UDP port may not be heard");
-    }
-}
-
-fn check_sysctls(request: &AttachRequest) -> Result<(), Error> {
-    for (name, _) in &request.sysctls {
-        let refuse = |why: &str| Error::Sysctl { name: name.clone(), why: why.into() };
-        if !name.starts_with("net.") {
-            return Err(refuse("only net.* belongs to a network namespace"));
-        }
-        if request.mode == Mode::Host {
-            return Err(refuse("the container shares the host's"));
-        }
-    }
-    Ok(())
+fn bridge_options(config: &Config) -> BTreeMap<String, String> {
+    [
+        ("bridge.default_bridge", "true".into()),
+        ("bridge.enable_icc", "true".into()),
+        ("bridge.enable_ip_masquerade", config.ip_masq.to_string()),
+        ("bridge.host_binding_ipv4", config.default_bind_ip.to_string()),
+        ("bridge.name", config.bridge.clone()),
+        ("driver.mtu", config.mtu.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (format!("com.docker.network.{key}"), value))
+    .collect()
 }

@@ -61,7 +61,8 @@ impl FromStr for Protocol {
 }
 
 /// Which host port a request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum HostPort {
     /// Any free port of the host's ephemeral range.
     #[default]
@@ -73,7 +74,7 @@ pub enum HostPort {
 }
 
 /// One `-p`: ranges on both sides are split into single requests by the caller.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortRequest {
     /// Host address to publish on; [`crate::Config::default_bind_ip`] if absent.
     /// Publishing on IPv6 addresses is not available yet and refused.

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
 
-use crate::{Config, Error, HostPort, PortRequest, Protocol, PublishedPort};
+use crate::{Error, HostPort, PortRequest, Protocol, PublishedPort};
 
 /// Where ephemeral ports come from if the kernel does not say.
 const FALLBACK_RANGE: (u16, u16) = (49153, 65535);
@@ -32,12 +32,12 @@ pub(crate) struct Reservation {
 /// containers, `ephemeral` is where the search for a free port goes on.
 pub(crate) fn reserve(
     request: &PortRequest,
-    config: &Config,
+    default_ip: Ipv4Addr,
     ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> bool,
     ephemeral: &mut u16,
 ) -> Result<Reservation, Error> {
     let ip = match request.host_ip {
-        None => config.default_bind_ip,
+        None => default_ip,
         Some(IpAddr::V4(ip)) => ip,
         Some(ip) => return Err(Error::Ipv6Publish { ip }),
     };
@@ -135,34 +135,32 @@ mod tests {
         PortRequest { host_ip: None, host_port, container_port: 80, protocol: Protocol::Tcp }
     }
 
-    fn local() -> Config {
-        Config { default_bind_ip: Ipv4Addr::LOCALHOST, ..Config::default() }
-    }
+    const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
     #[test]
     fn a_range_gives_its_first_free_port() {
-        let taken = reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 40000).unwrap();
+        let taken = reserve(&request(HostPort::Ephemeral), LOCAL, &|_, _, _| false, &mut 40000).unwrap();
         let first = taken.port.host_port;
         let range = request(HostPort::Range(first, first + 20));
-        let next = reserve(&range, &local(), &|_, _, _| false, &mut 0).unwrap();
+        let next = reserve(&range, LOCAL, &|_, _, _| false, &mut 0).unwrap();
         assert!(next.port.host_port > first);
         let none = request(HostPort::Range(first, first));
-        let error = reserve(&none, &local(), &|_, _, _| false, &mut 0).unwrap_err();
+        let error = reserve(&none, LOCAL, &|_, _, _| false, &mut 0).unwrap_err();
         assert!(matches!(error, Error::PortsExhausted { .. }), "{error}");
     }
 
     #[test]
     fn the_port_is_taken_for_everybody_else_and_both_ways() {
-        let held = reserve(&request(HostPort::Ephemeral), &local(), &|_, _, _| false, &mut 41000).unwrap();
+        let held = reserve(&request(HostPort::Ephemeral), LOCAL, &|_, _, _| false, &mut 41000).unwrap();
         let port = held.port.host_port;
         // std binds with SO_REUSEADDR, as servers do.
         let error = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(held);
         let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| false, &mut 0).unwrap_err();
+        let error = reserve(&request(HostPort::Fixed(port)), LOCAL, &|_, _, _| false, &mut 0).unwrap_err();
         assert_eq!(error.to_string(), format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use"));
-        let error = reserve(&request(HostPort::Fixed(port)), &local(), &|_, _, _| true, &mut 0).unwrap_err();
+        let error = reserve(&request(HostPort::Fixed(port)), LOCAL, &|_, _, _| true, &mut 0).unwrap_err();
         assert_eq!(error.to_string(), format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
     }
 }

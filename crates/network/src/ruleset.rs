@@ -13,17 +13,31 @@ use sha2::{Digest, Sha256};
 
 use crate::PublishedPort;
 
-/// What the fixed part depends on.
+/// What the fixed part depends on: it is replaced as a whole when a network
+/// comes or goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     /// Name of the table.
     pub(crate) table: String,
+    /// Networks that are in place.
+    pub(crate) networks: Vec<Guarded>,
+}
+
+/// One network.
+#[derive(Debug, Clone)]
+pub(crate) struct Guarded {
     /// Name of the bridge link.
     pub(crate) bridge: String,
-    /// The bridge's address and prefix.
-    pub(crate) address: Ipv4Net,
+    /// The gateway's address and prefix.
+    pub(crate) address: Option<Ipv4Net>,
     /// Masquerade what leaves the host.
     pub(crate) masquerade: bool,
+    /// Its containers may talk to each other.
+    pub(crate) talks: bool,
+    /// Nothing goes in or out.
+    pub(crate) internal: bool,
+    /// All ports can be reached from outside.
+    pub(crate) open: bool,
 }
 
 /// Ports published on one host address.
@@ -140,6 +154,7 @@ impl Plan {
 
     fn fixed(&self) -> Vec<Change> {
         let mut changes = vec![Change::AddMap(by_address()), Change::AddMap(by_port())];
+        changes.extend(self.sets());
         changes.extend(self.raw());
         changes.extend(self.forward());
         changes.extend(publish());
@@ -147,19 +162,36 @@ impl Plan {
         changes
     }
 
-    fn inward(&self, equal: bool) -> Statement {
-        Statement::InLink(equal, self.bridge.clone())
-    }
-
-    fn outward(&self, equal: bool) -> Statement {
-        Statement::OutLink(equal, self.bridge.clone())
+    /// Sets of links, so that a packet is looked up once whatever the number
+    /// of networks.
+    fn sets(&self) -> Vec<Change> {
+        let padded = |network: &Guarded| {
+            let mut name = network.bridge.as_bytes().to_vec();
+            name.resize(16, 0);
+            name
+        };
+        let set = |name: &str, width: usize, belongs: fn(&Guarded) -> bool| {
+            let set = Map { name: name.into(), key: vec![Field::Link; width], data: Vec::new() };
+            let members = self.networks.iter().filter(|network| belongs(network));
+            let elements = members.map(|network| Element { key: padded(network).repeat(width), data: Vec::new() });
+            let elements: Vec<Element> = elements.collect();
+            let fill = (!elements.is_empty()).then(|| Change::AddElements(set.clone(), elements));
+            [Some(Change::AddMap(set)), fill].into_iter().flatten()
+        };
+        let sets = [
+            set("bridges", 1, |_| true),
+            set("internal", 1, |network| network.internal),
+            set("open", 1, |network| network.open && !network.internal),
+            set("within", 2, |network| network.talks),
+        ];
+        sets.into_iter().flatten().collect()
     }
 
     /// What must never get in, before connection tracking sees it.
     fn raw(&self) -> Vec<Change> {
         let chain = "raw-prerouting";
         let mut changes = vec![base(chain, HookKind::Filter, HookPoint::Prerouting, -300)];
-        // The bridge accepts 127.0.0.0/8 (route_localnet), for the sake of
+        // The bridges accept 127.0.0.0/8 (route_localnet), for the sake of
         // ports published there; nobody but the host itself may use that.
         changes.push(rule(
             chain,
@@ -172,14 +204,15 @@ impl Plan {
         ));
         // Container addresses are nobody's business outside. Without
         // masquerade they are, for the answers; then the forward chain decides.
-        if self.masquerade {
-            let subnet = self.address.trunc();
+        for network in self.networks.iter().filter(|network| network.masquerade && !network.open) {
+            let Some(address) = network.address else { continue };
+            let subnet = address.trunc();
             changes.push(rule(
                 chain,
                 [
-                    self.inward(false),
                     Statement::Destination(true, subnet.addr(), subnet.prefix_len()),
-                    Statement::Destination(false, self.address.addr(), 32),
+                    Statement::InLink(false, network.bridge.clone()),
+                    Statement::Destination(false, address.addr(), 32),
                     Statement::Counter,
                     Statement::Drop,
                 ],
@@ -190,33 +223,42 @@ impl Plan {
 
     fn forward(&self) -> Vec<Change> {
         let chain = "forward";
+        let to_bridge = || Statement::OutLinkIn("bridges".into());
         vec![
             base(chain, HookKind::Filter, HookPoint::Forward, 0),
-            rule(chain, [self.inward(true), Statement::Accept]),
-            rule(chain, [self.outward(true), Statement::CtState(CtState::EstablishedOrRelated), Statement::Accept]),
-            rule(chain, [self.outward(true), Statement::CtStatus(CtStatus::Dnat), Statement::Accept]),
-            rule(chain, [self.outward(true), Statement::Counter, Statement::Drop]),
+            rule(chain, [Statement::LinksIn("within".into()), Statement::Accept]),
+            rule(chain, [Statement::InLinkIn("internal".into()), Statement::Counter, Statement::Drop]),
+            rule(chain, [Statement::OutLinkIn("internal".into()), Statement::Counter, Statement::Drop]),
+            rule(chain, [to_bridge(), Statement::CtState(CtState::EstablishedOrRelated), Statement::Accept]),
+            rule(chain, [to_bridge(), Statement::CtStatus(CtStatus::Dnat), Statement::Accept]),
+            rule(chain, [Statement::OutLinkIn("open".into()), Statement::Accept]),
+            rule(chain, [to_bridge(), Statement::Counter, Statement::Drop]),
+            rule(chain, [Statement::InLinkIn("bridges".into()), Statement::Accept]),
         ]
     }
 
     fn postrouting(&self) -> Vec<Change> {
         let chain = "nat-postrouting";
-        let subnet = self.address.trunc();
-        let from_containers = || Statement::Source(true, subnet.addr(), subnet.prefix_len());
         let mut changes = vec![base(chain, HookKind::Nat, HookPoint::Postrouting, 100)];
-        if self.masquerade {
-            let leave = [self.outward(false), from_containers(), Statement::Masquerade];
-            changes.push(rule(chain, leave));
-        }
         // The host talking to a published port through its own loopback.
         let loopback = Statement::Source(true, Ipv4Addr::new(127, 0, 0, 0), 8);
-        changes.push(rule(chain, [self.outward(true), loopback, Statement::Masquerade]));
-        // A container talking to a published port of a container, maybe its
-        // own: the answer must come back through the host.
-        changes.push(rule(
-            chain,
-            [self.outward(true), from_containers(), Statement::CtStatus(CtStatus::Dnat), Statement::Masquerade],
-        ));
+        changes.push(rule(chain, [Statement::OutLinkIn("bridges".into()), loopback, Statement::Masquerade]));
+        // Only the first packet of a connection comes here.
+        for network in &self.networks {
+            let Some(address) = network.address else { continue };
+            let subnet = address.trunc();
+            let from_containers = || Statement::Source(true, subnet.addr(), subnet.prefix_len());
+            let outward = |equal| Statement::OutLink(equal, network.bridge.clone());
+            if network.masquerade {
+                changes.push(rule(chain, [from_containers(), outward(false), Statement::Masquerade]));
+            }
+            // A container talking to a published port of a container, maybe its
+            // own: the answer must come back through the host.
+            changes.push(rule(
+                chain,
+                [from_containers(), outward(true), Statement::CtStatus(CtStatus::Dnat), Statement::Masquerade],
+            ));
+        }
         changes
     }
 }
@@ -253,13 +295,21 @@ mod tests {
 
     const SNAPSHOT: &str = include_str!("../tests/ruleset.nft");
 
-    fn plan() -> Plan {
-        Plan {
-            table: "budu-budu0".into(),
-            bridge: "budu0".into(),
-            address: "172.17.0.1/16".parse().unwrap(),
+    fn network(bridge: &str, address: &str) -> Guarded {
+        Guarded {
+            bridge: bridge.into(),
+            address: Some(address.parse().unwrap()),
             masquerade: true,
+            talks: true,
+            internal: false,
+            open: false,
         }
+    }
+
+    fn plan() -> Plan {
+        let inner = Guarded { masquerade: false, internal: true, ..network("br-inner", "172.18.0.1/16") };
+        let apart = Guarded { talks: false, open: true, ..network("br-apart", "10.9.0.1/24") };
+        Plan { table: "budu-budu0".into(), networks: vec![apart, inner, network("budu0", "172.17.0.1/16")] }
     }
 
     fn elements() -> Elements {
@@ -286,10 +336,10 @@ mod tests {
 
     #[test]
     fn the_label_changes_with_the_fixed_part_only() {
-        let other = Plan { masquerade: false, ..plan() };
-        assert_ne!(plan().label(), other.label());
-        let moved = Plan { address: "172.18.0.1/16".parse().unwrap(), ..plan() };
-        assert_ne!(plan().label(), moved.label());
+        let fewer = Plan { networks: vec![network("budu0", "172.17.0.1/16")], ..plan() };
+        assert_ne!(plan().label(), fewer.label());
+        let moved = Plan { networks: vec![network("budu0", "172.18.0.1/16")], ..plan() };
+        assert_ne!(fewer.label(), moved.label());
     }
 
     /// What the kernel holds after our netlink batch is what it holds after

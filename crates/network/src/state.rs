@@ -1,57 +1,100 @@
 //! What is shared by the door and the background thread.
 
-use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnet::{IpNet, Ipv4Net};
+
 use crate::addresses::Addresses;
-use crate::bridge::{self, Bridge};
+use crate::bridge::{self, Bridge, open_route};
+use crate::dns::Resolver;
 use crate::firewall::Firewall;
 use crate::keeper::Keeper;
 use crate::reserve::Reservation;
-use crate::ruleset::{Elements, Plan};
-use crate::wire::{self, Wired};
-use crate::{Config, Endpoint, Error, Mac, Protocol};
+use crate::ruleset::{Elements, Guarded, Plan};
+use crate::store::Store;
+use crate::wire::{self, Plug, Wired};
+use crate::{Config, Definition, Error, Mac, Mode, Pool, Protocol, Sandbox};
 
-/// Locks: `firewall` before `state`; `keeper`'s own lock is never held while
-/// taking one of these.
+/// Locks: `firewall` before `state`; `keeper`'s and `resolver`'s own are never
+/// held while taking one of these.
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: Config,
+    pub(crate) store: Store,
+    /// Id of the default bridge network.
+    pub(crate) default: String,
     state: Mutex<State>,
     firewall: Mutex<Option<Firewall>>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) resolver: Resolver,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Known once bridge and firewall are in place.
-    bridge: Option<Bridge>,
-    addresses: Option<Addresses>,
-    pub(crate) endpoints: HashMap<String, Held>,
+    /// By network id.
+    pub(crate) places: BTreeMap<String, Place>,
+    /// By container id.
+    pub(crate) sandboxes: HashMap<String, Held>,
     /// Host links that somebody owns, or is just making.
     pub(crate) links: HashSet<String>,
     /// Where the search for a free host port goes on.
     pub(crate) ephemeral: u16,
 }
 
-/// An endpoint and what keeps its host ports.
+/// A network and what there is of it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) definition: Arc<Definition>,
+    /// Known once it is in place.
+    pub(crate) bridge: Option<Bridge>,
+    pub(crate) addresses: Option<Addresses>,
+    /// It is being made or removed: nobody may join.
+    pub(crate) closed: bool,
+}
+
+/// A sandbox and what keeps its host ports.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) sandbox: Sandbox,
     pub(crate) reservations: Vec<Reservation>,
 }
 
+impl Place {
+    pub(crate) fn new(definition: Definition) -> Place {
+        let mut place = Place { definition: Arc::new(definition), bridge: None, addresses: None, closed: false };
+        place.account();
+        place
+    }
+
+    /// Sets up the book of addresses.
+    fn account(&mut self) {
+        let Some((pool, subnet)) = self.definition.pool4() else { return };
+        let range = match pool.range {
+            Some(IpNet::V4(range)) => Some(range),
+            _ => None,
+        };
+        let mut addresses = Addresses::new(&self.definition.name, subnet, range);
+        for taken in pool.gateway.iter().chain(pool.auxiliary.values()) {
+            if let IpAddr::V4(ip) = taken {
+                addresses.reserve(*ip);
+            }
+        }
+        self.addresses = Some(addresses);
+    }
+}
+
 impl State {
-    /// The addresses of the bridge network; it is in place.
-    pub(crate) fn addresses(&mut self, address: ipnet::Ipv4Net) -> &mut Addresses {
-        self.addresses.get_or_insert_with(|| Addresses::new("bridge", address))
+    /// A network by id.
+    pub(crate) fn place(&mut self, id: &str) -> Result<&mut Place, Error> {
+        self.places.get_mut(id).ok_or_else(|| Error::NetworkNotFound { name: id.to_owned() })
     }
 
     /// Whether a container of ours has a host port.
     pub(crate) fn publishes(&self, ip: Ipv4Addr, port: u16, protocol: Protocol) -> bool {
         let overlaps = |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();
-        self.endpoints.values().flat_map(|held| &held.reservations).any(|held| {
+        self.sandboxes.values().flat_map(|held| &held.reservations).any(|held| {
             let held = held.port;
             held.host_port == port && held.protocol == protocol && overlaps(held.host_ip)
         })
@@ -59,9 +102,9 @@ impl State {
 
     fn elements(&self) -> Elements {
         let mut elements = Elements::default();
-        for held in self.endpoints.values() {
-            if let Some(ip) = held.endpoint.ip {
-                elements.extend(&held.endpoint.ports, ip);
+        for held in self.sandboxes.values() {
+            if let Some(ip) = held.sandbox.gateway().and_then(|endpoint| endpoint.ip) {
+                elements.extend(&held.sandbox.ports, ip);
             }
         }
         elements
@@ -69,8 +112,18 @@ impl State {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> Core {
-        Core { config, state: Mutex::default(), firewall: Mutex::default(), keeper: Arc::default() }
+    pub(crate) fn new(config: Config, store: Store, definitions: Vec<Definition>, default: String) -> Core {
+        let places = definitions.into_iter().map(|definition| (definition.id.clone(), Place::new(definition)));
+        let state = State { places: places.collect(), ..State::default() };
+        Core {
+            config,
+            store,
+            default,
+            state: Mutex::new(state),
+            firewall: Mutex::default(),
+            keeper: Arc::default(),
+            resolver: Resolver::default(),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -86,79 +139,186 @@ impl Core {
         format!("budu-{}", self.config.bridge)
     }
 
-    fn plan(&self, address: ipnet::Ipv4Net) -> Plan {
-        Plan { table: self.table(), bridge: self.config.bridge.clone(), address, masquerade: self.config.ip_masq }
+    fn plan(&self) -> Plan {
+        let mut state = self.state();
+        let networks = state.places.values_mut().filter(|place| place.bridge.is_some() && !place.closed);
+        let networks = networks.map(|place| Guarded {
+            bridge: place.definition.link.clone(),
+            address: place.bridge.and_then(|bridge| bridge.address),
+            masquerade: place.definition.masquerades(),
+            talks: place.definition.talks(),
+            internal: place.definition.internal,
+            open: place.definition.open(),
+        });
+        let mut networks: Vec<Guarded> = networks.collect();
+        networks.sort_by(|a, b| a.bridge.cmp(&b.bridge));
+        Plan { table: self.table(), networks }
     }
 
-    /// Puts bridge and firewall in place, once.
-    pub(crate) fn prepare(&self) -> Result<Bridge, Error> {
-        if let Some(bridge) = self.state().bridge {
+    /// Puts a network's bridge and the firewall in place, once. The first time
+    /// this is done for all networks that are known, so that the firewall
+    /// never knows less than it did under an earlier daemon.
+    pub(crate) fn prepare(&self, id: &str) -> Result<Bridge, Error> {
+        if let Some(bridge) = self.state().place(id)?.bridge {
             return Ok(bridge);
-        }
-        if self.config.bridge == "none" {
-            return Err(Error::BridgeDisabled);
         }
         let mut firewall = self.firewall();
-        if let Some(bridge) = self.state().bridge {
+        if let Some(bridge) = self.state().place(id)?.bridge {
             return Ok(bridge);
         }
-        let bridge = bridge::ensure(&self.config)?;
-        let mut made = Firewall::open(self.plan(bridge.address))?;
-        made.ensure(&self.state().elements())?;
-        *firewall = Some(made);
-        let mut state = self.state();
-        state.bridge = Some(bridge);
-        state.addresses(bridge.address);
+        let bridge = self.raise(id)?;
+        if firewall.is_none() {
+            self.raise_others();
+        }
+        let plan = self.plan();
+        let elements = self.state().elements();
+        match firewall.as_mut() {
+            Some(firewall) => firewall.replan(plan, &elements)?,
+            None => {
+                let mut made = Firewall::open(plan)?;
+                made.ensure(&elements)?;
+                *firewall = Some(made);
+            }
+        }
         Ok(bridge)
     }
 
-    /// Forgets that the bridge is in place: somebody deleted it.
-    fn forget_bridge(&self, known: Bridge) {
-        let mut state = self.state();
-        if state.bridge == Some(known) {
-            state.bridge = None;
+    fn raise_others(&self) {
+        let ids: Vec<String> = {
+            let state = self.state();
+            let waiting = state.places.values().filter(|place| {
+                place.bridge.is_none() && place.definition.driver == Mode::Bridge && !place.definition.link.is_empty()
+            });
+            waiting.map(|place| place.definition.id.clone()).collect()
+        };
+        for id in ids {
+            let there = || open_route().and_then(|mut route| bridge::find(&mut route, &self.config.bridge));
+            if id == self.default && !there().is_ok_and(|link| link.is_some()) {
+                continue;
+            }
+            if let Err(error) = self.raise(&id) {
+                tracing::warn!(network = id, %error, "the network could not be put in place");
+            }
         }
     }
 
-    /// Makes a wired namespace with this address and hardware address, or the
-    /// next free ones.
+    /// Makes the bridge of one network.
+    fn raise(&self, id: &str) -> Result<Bridge, Error> {
+        if id == self.default {
+            self.settle_default()?;
+        }
+        let definition = Arc::clone(&self.state().place(id)?.definition);
+        let bridge = bridge::ensure(&bridge::Wish {
+            name: &definition.link,
+            address: definition.address(),
+            addressed: !definition.unaddressed(),
+            alone: id != self.default || self.config.bip.is_some(),
+            mtu: definition.mtu(self.config.mtu),
+            ip_forward: self.config.ip_forward && !definition.internal,
+        })?;
+        self.state().place(id)?.bridge = Some(bridge);
+        Ok(bridge)
+    }
+
+    /// Decides which range the default bridge has.
+    fn settle_default(&self) -> Result<(), Error> {
+        if self.config.bridge == "none" {
+            return Err(Error::BridgeDisabled);
+        }
+        let others = self.subnets();
+        let mut route = open_route()?;
+        let link = bridge::find(&mut route, &self.config.bridge)?;
+        let mut state = self.state();
+        let place = state.place(&self.default)?;
+        if place.addresses.is_some() {
+            return Ok(());
+        }
+        let address = bridge::default_address(&mut route, &self.config, link.as_ref(), &others)?;
+        Arc::make_mut(&mut place.definition).pools = vec![default_pool(address)];
+        place.account();
+        Ok(())
+    }
+
+    /// Ranges of all user-defined networks, and of the default bridge if it
+    /// has one already.
+    pub(crate) fn subnets(&self) -> Vec<Ipv4Net> {
+        let state = self.state();
+        state.places.values().filter_map(|place| Some(place.definition.pool4()?.1)).collect()
+    }
+
+    /// Forgets that a bridge is in place: somebody deleted it.
+    fn forget_bridge(&self, id: &str, known: Bridge) {
+        if let Ok(place) = self.state().place(id)
+            && place.bridge == Some(known)
+        {
+            place.bridge = None;
+        }
+    }
+
+    /// Makes a wired namespace on the default bridge with this address and
+    /// hardware address, or the next free ones.
     pub(crate) fn make(&self, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Wired, Error> {
-        let bridge = self.prepare()?;
-        match self.make_on(bridge, ip, mac) {
-            Err(Error::Kernel { .. }) if !bridge::is_there(bridge, &self.config.bridge) => {
-                self.forget_bridge(bridge);
-                self.make_on(self.prepare()?, ip, mac)
+        self.on_bridge(&self.default, |bridge| {
+            let (ip, host_link) = self.claim(&self.default, ip)?;
+            let mac = mac.or(ip.map(Mac::of)).unwrap_or_else(Mac::random);
+            let plug = Plug {
+                bridge,
+                bridge_name: &self.config.bridge,
+                mtu: self.config.mtu,
+                host_link: &host_link,
+                inside: wire::INSIDE,
+                ip,
+                link_local: &[],
+                mac,
+                isolated: false,
+            };
+            wire::wired(&plug).inspect_err(|_| self.release(&self.default, ip, &host_link))
+        })
+    }
+
+    /// Does something on a network's bridge, again if the bridge was deleted
+    /// behind our back.
+    pub(crate) fn on_bridge<T>(&self, id: &str, work: impl Fn(Bridge) -> Result<T, Error>) -> Result<T, Error> {
+        let bridge = self.prepare(id)?;
+        let name = self.state().place(id)?.definition.link.clone();
+        match work(bridge) {
+            Err(Error::Kernel { .. }) if !bridge::is_there(bridge, &name) => {
+                self.forget_bridge(id, bridge);
+                work(self.prepare(id)?)
             }
             outcome => outcome,
         }
     }
 
-    fn make_on(&self, bridge: Bridge, ip: Option<Ipv4Addr>, mac: Option<Mac>) -> Result<Wired, Error> {
+    /// Takes an address of a network and draws the name of a link.
+    pub(crate) fn claim(&self, id: &str, ip: Option<Ipv4Addr>) -> Result<(Option<Ipv4Addr>, String), Error> {
         let host_link = wire::link_name();
         let mut state = self.state();
-        let addresses = state.addresses(bridge.address);
-        let ip = match ip {
-            Some(ip) => addresses.take_given(ip).map(|()| ip)?,
-            None => addresses.take()?,
+        let place = state.place(id)?;
+        if place.closed {
+            return Err(Error::NetworkNotFound { name: place.definition.name.clone() });
+        }
+        let ip = match (&mut place.addresses, ip) {
+            (Some(addresses), Some(ip)) => addresses.take_given(ip).map(|()| Some(ip))?,
+            (Some(addresses), None) => Some(addresses.take()?),
+            (None, _) => None,
         };
         state.links.insert(host_link.clone());
-        drop(state);
-        let mac = mac.unwrap_or(Mac::of(ip));
-        wire::wired(&self.config, bridge, ip, mac, &host_link).inspect_err(|_| self.release(Some(ip), &host_link))
+        Ok((ip, host_link))
     }
 
     /// Returns an address and a link's name.
-    pub(crate) fn release(&self, ip: Option<Ipv4Addr>, host_link: &str) {
+    pub(crate) fn release(&self, id: &str, ip: Option<Ipv4Addr>, host_link: &str) {
         let mut state = self.state();
         state.links.remove(host_link);
         if let Some(ip) = ip
-            && let Some(addresses) = &mut state.addresses
+            && let Some(addresses) = state.places.get_mut(id).and_then(|place| place.addresses.as_mut())
         {
             addresses.release(ip);
         }
     }
 
-    /// Publishes elements of an endpoint that is held already.
+    /// Publishes elements of a sandbox that is held already.
     pub(crate) fn publish(&self, elements: Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
@@ -169,7 +329,7 @@ impl Core {
         })
     }
 
-    /// Withdraws elements of an endpoint that is held no more.
+    /// Withdraws elements of a sandbox that is held no more.
     pub(crate) fn withdraw(&self, elements: Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
@@ -179,7 +339,7 @@ impl Core {
         })
     }
 
-    /// Makes the firewall equal what the endpoints need.
+    /// Makes the firewall equal what the sandboxes need.
     pub(crate) fn reconcile(&self) -> Result<(), Error> {
         let mut firewall = self.firewall();
         match firewall.as_mut() {
@@ -188,16 +348,42 @@ impl Core {
         }
     }
 
-    /// Deletes the firewall table and forgets the bridge.
+    /// Takes a network's rules out of the firewall, then its bridge away.
+    pub(crate) fn lower(&self, definition: &Definition) -> Result<(), Error> {
+        let mut firewall = self.firewall();
+        if let Ok(place) = self.state().place(&definition.id) {
+            place.bridge = None;
+        }
+        if let Some(firewall) = firewall.as_mut() {
+            let plan = self.plan();
+            firewall.replan(plan, &self.state().elements())?;
+        }
+        bridge::delete(&definition.link)
+    }
+
+    /// Deletes the firewall table and forgets all bridges.
     pub(crate) fn remove_firewall(&self) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let mut made = match firewall.take() {
             Some(made) => made,
-            None => Firewall::open(self.plan(ipnet::Ipv4Net::default()))?,
+            None => Firewall::open(Plan { table: self.table(), networks: Vec::new() })?,
         };
         made.remove()?;
-        self.state().bridge = None;
+        for place in self.state().places.values_mut() {
+            place.bridge = None;
+        }
         Ok(())
+    }
+}
+
+/// The range of the default bridge.
+pub(crate) fn default_pool(address: Ipv4Net) -> Pool {
+    Pool {
+        subnet: IpNet::V4(address.trunc()),
+        range: None,
+        gateway: Some(address.addr().into()),
+        auxiliary: BTreeMap::new(),
+        given: true,
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use budu_sys::netlink::{Batch, Route, Veth};
 use budu_sys::netns;
 
 use crate::bridge::{Bridge, open_route};
-use crate::{Config, Error, Mac};
+use crate::{Error, Mac};
 
 /// Name of the link inside.
-const INSIDE: &str = "eth0";
+pub(crate) const INSIDE: &str = "eth0";
 /// Index of loopback: the first link of every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -48,31 +48,94 @@ pub(crate) fn isolated() -> Result<OwnedFd, Error> {
     Ok(netns)
 }
 
-/// Makes a namespace with loopback and a link to the bridge, addressed and up.
-pub(crate) fn wired(config: &Config, bridge: Bridge, ip: Ipv4Addr, mac: Mac, host_link: &str) -> Result<Wired, Error> {
-    let (netns, mut inside) = create()?;
-    let mut batch = Batch::new();
-    batch.add_veth(&Veth {
-        name: host_link,
-        master: bridge.index,
-        mtu: config.mtu,
-        peer_name: INSIDE,
-        peer_hardware: mac.0,
-        peer_netns: netns.as_fd(),
-    });
-    batch.set_port_up(host_link);
-    let mut outside = open_route()?;
-    outside.apply(batch)?;
+/// A link into a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plug<'a> {
+    /// The bridge it joins.
+    pub(crate) bridge: Bridge,
+    /// Name of the bridge.
+    pub(crate) bridge_name: &'a str,
+    /// Maximum transmission unit, bytes.
+    pub(crate) mtu: u32,
+    /// Name on the host.
+    pub(crate) host_link: &'a str,
+    /// Name inside.
+    pub(crate) inside: &'a str,
+    /// Address inside.
+    pub(crate) ip: Option<Ipv4Addr>,
+    /// Further link-local addresses.
+    pub(crate) link_local: &'a [Ipv4Addr],
+    /// Hardware address inside.
+    pub(crate) mac: Mac,
+    /// Keep it apart from the bridge's other ports.
+    pub(crate) isolated: bool,
+}
 
-    let index = inside_index(&mut inside)?;
+/// Makes a namespace with loopback and a link to the bridge, addressed, up and
+/// with a default route.
+pub(crate) fn wired(plug: &Plug<'_>) -> Result<Wired, Error> {
+    let (netns, mut inside) = create()?;
+    let ip = plug.ip.ok_or_else(|| Error::invalid("a network without address management keeps nothing ready"))?;
     let mut batch = Batch::new();
     batch.set_up(LOOPBACK);
-    batch.add_address(index, ip, bridge.address.prefix_len());
-    batch.set_up(index);
-    batch.add_route(None, bridge.address.addr());
     inside.apply(batch)?;
-    wait_until_running(&mut outside, [host_link, &config.bridge])?;
-    Ok(Wired { netns, ip, mac, host_link: host_link.to_owned() })
+    self::plug(netns.as_fd(), &mut inside, plug)?;
+    if let Some(gateway) = plug.bridge.address {
+        set_gateway(&mut inside, Some(gateway.addr()))?;
+    }
+    Ok(Wired { netns, ip, mac: plug.mac, host_link: plug.host_link.to_owned() })
+}
+
+/// Puts a link into a namespace: addressed and up, without a default route.
+/// `inside` is a socket in there. After an error the link may be half made.
+pub(crate) fn plug(netns: BorrowedFd<'_>, inside: &mut Route, plug: &Plug<'_>) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    batch.add_veth(&Veth {
+        name: plug.host_link,
+        master: plug.bridge.index,
+        mtu: plug.mtu,
+        peer_name: plug.inside,
+        peer_hardware: plug.mac.0,
+        peer_netns: netns,
+    });
+    if plug.isolated {
+        batch.set_isolated(plug.host_link);
+    }
+    batch.set_port_up(plug.host_link);
+    let mut outside = open_route()?;
+    outside.apply(batch)?;
+    let index = index_of(inside, plug.inside)?;
+    let mut batch = Batch::new();
+    if let (Some(ip), Some(address)) = (plug.ip, plug.bridge.address) {
+        batch.add_address(index, ip, address.prefix_len());
+    }
+    for ip in plug.link_local {
+        batch.add_address(index, *ip, 16);
+    }
+    batch.set_up(index);
+    inside.apply(batch)?;
+    wait_until_running(&mut outside, [plug.host_link, plug.bridge_name])
+}
+
+/// Points the default route at a gateway; without one there is no way out.
+pub(crate) fn set_gateway(inside: &mut Route, gateway: Option<Ipv4Addr>) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    match gateway {
+        Some(gateway) => batch.add_route(None, gateway),
+        None => batch.delete_default_route(),
+    }
+    const NO_SUCH_PROCESS: i32 = 3;
+    match inside.apply(batch) {
+        Err(error) if gateway.is_none() && error.errno() == NO_SUCH_PROCESS => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// The first free name of the form `eth0` in a namespace.
+pub(crate) fn free_name(inside: &mut Route, prefix: &str) -> Result<String, Error> {
+    let links = inside.links()?;
+    let mut names = (0..).map(|number| format!("{prefix}{number}"));
+    Ok(names.find(|name| links.iter().all(|link| link.name != *name)).expect("there are more numbers than links"))
 }
 
 /// Waits until links carry packets. The kernel activates them from a queue
@@ -95,7 +158,7 @@ fn wait_until_running(route: &mut Route, names: [&str; 2]) -> Result<(), Error> 
 pub(crate) fn set_mac(wired: &mut Wired, mac: Mac) -> Result<(), Error> {
     let change = || {
         let mut route = open_route()?;
-        let index = inside_index(&mut route)?;
+        let index = index_of(&mut route, INSIDE)?;
         let mut batch = Batch::new();
         batch.set_hardware(index, mac.0);
         route.apply(batch).map_err(Error::from)
@@ -121,15 +184,38 @@ pub(crate) fn set_sysctls(netns: &OwnedFd, sysctls: &[(String, String)]) -> Resu
         .map_err(|error| Error::kernel("enter a container's network namespace", error))?
 }
 
-fn inside_index(route: &mut Route) -> Result<u32, Error> {
-    let link = route.link(INSIDE)?;
-    link.map(|link| link.index)
-        .ok_or_else(|| Error::kernel("find eth0 in a new network namespace", io::ErrorKind::NotFound.into()))
+/// Writes sysctls of one link inside a namespace; `IFNAME` stands for it.
+pub(crate) fn set_link_sysctls(netns: BorrowedFd<'_>, link: &str, sysctls: &[(String, String)]) -> Result<(), Error> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let escaped = link.replace('.', "/");
+    let write = || {
+        sysctls.iter().try_for_each(|(name, value)| {
+            let own = name.replace("IFNAME", &escaped).replace("ifname", &escaped);
+            netns::write_sysctl(&own, value)
+                .map_err(|error| Error::Sysctl { name: name.clone(), why: error.to_string() })
+        })
+    };
+    netns::inside(netns, write).map_err(|error| Error::kernel("enter a container's network namespace", error))?
+}
+
+fn index_of(route: &mut Route, name: &str) -> Result<u32, Error> {
+    let link = route.link(name)?;
+    link.map(|link| link.index).ok_or_else(|| {
+        Error::kernel(format!("find {name} in a container's network namespace"), io::ErrorKind::NotFound.into())
+    })
+}
+
+/// Opens an rtnetlink socket inside a namespace.
+pub(crate) fn route_inside(netns: BorrowedFd<'_>) -> Result<Route, Error> {
+    let opened = netns::inside(netns, Route::open).and_then(|route| route);
+    opened.map_err(|error| Error::kernel("enter a container's network namespace", error))
 }
 
 /// Makes a namespace with the container's sysctls and an rtnetlink socket that
 /// belongs to it.
-fn create() -> Result<(OwnedFd, Route), Error> {
+pub(crate) fn create() -> Result<(OwnedFd, Route), Error> {
     netns::create(|| {
         for (name, value) in [
             ("net.ipv4.ip_unprivileged_port_start", "0"),
@@ -162,87 +248,5 @@ mod tests {
         for other in ["veth0", "veth12345678", "vethABCDEF0", "eth0", "veth12345g7"] {
             assert!(!is_link_name(other), "{other}");
         }
-    }
-
-    /// Prints what each step costs; run with `--ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement, not a check"]
-    fn steps_in_microseconds() {
-        std::thread::spawn(|| {
-            netns::unshare().unwrap();
-            let config = Config { ip_forward: false, ..Config::default() };
-            let bridge = crate::bridge::ensure(&config).unwrap();
-            let mut steps: Vec<(&str, Vec<Duration>)> = Vec::new();
-            let mut kept = Vec::new();
-            for round in 0..40u8 {
-                let ip = Ipv4Addr::new(172, 17, 1, round);
-                let name = link_name();
-                let mut number = 0;
-                let mut start = Instant::now();
-                let mut note = |what: &'static str| {
-                    if steps.len() <= number {
-                        steps.push((what, Vec::new()));
-                    }
-                    steps[number].1.push(start.elapsed());
-                    number += 1;
-                    start = Instant::now();
-                };
-                let bare = netns::create(|| Ok(())).unwrap();
-                note("bare namespace on a new thread");
-                let (netns, mut inside) = create().unwrap();
-                note("namespace, three sysctls, socket");
-                let mut route = open_route().unwrap();
-                note("host socket");
-                let mut batch = Batch::new();
-                batch.add_veth(&Veth {
-                    name: &name,
-                    master: bridge.index,
-                    mtu: 1500,
-                    peer_name: INSIDE,
-                    peer_hardware: Mac::of(ip).0,
-                    peer_netns: netns.as_fd(),
-                });
-                route.apply(batch).unwrap();
-                note("veth pair, enslaved");
-                let mut batch = Batch::new();
-                batch.set_port_up(&name);
-                route.apply(batch).unwrap();
-                note("port up");
-                let index = inside_index(&mut inside).unwrap();
-                note("index inside");
-                let mut batch = Batch::new();
-                batch.set_up(LOOPBACK);
-                inside.apply(batch).unwrap();
-                note("lo up");
-                let mut batch = Batch::new();
-                batch.add_address(index, ip, 16);
-                inside.apply(batch).unwrap();
-                note("address");
-                let mut batch = Batch::new();
-                batch.set_up(index);
-                inside.apply(batch).unwrap();
-                note("eth0 up");
-                let mut batch = Batch::new();
-                batch.add_route(None, bridge.address.addr());
-                inside.apply(batch).unwrap();
-                note("default route");
-                wait_until_running(&mut route, [&name, &config.bridge]).unwrap();
-                note("both running");
-                let mut batch = Batch::new();
-                batch.set_hairpin(&name);
-                route.apply(batch).unwrap();
-                note("hairpin");
-                kept.push((netns, inside));
-                drop(bare);
-                note("drop a bare namespace's descriptor");
-            }
-            for (what, mut times) in steps {
-                times.sort();
-                let at = |share: usize| times[(times.len() - 1) * share / 100].as_micros();
-                println!("{:5} {:5} {:5}  {what}", at(10), at(50), at(90));
-            }
-        })
-        .join()
-        .unwrap();
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use budu_network::{Config, Error, HostPort, Mac, Networks, PortRequest, Protocol};
+use budu_network::{Config, Error, HostPort, Join, Mac, Networks, PortRequest, Protocol};
 use budu_spec::{Classified, ErrorClass};
 use budu_sys::netlink::{Batch, Route};
 use rig::*;
@@ -50,8 +50,8 @@ fn a_port_in_use_is_refused_and_nothing_is_left() {
         // Nobody else on the host can take a published port, and a port is
         // free again at once after detach.
         std::net::TcpListener::bind("0.0.0.0:8080").unwrap_err();
-        networks.detach(&first.endpoint.container).unwrap();
-        networks.detach(&first.endpoint.container).unwrap();
+        networks.detach(&first.sandbox.container).unwrap();
+        networks.detach(&first.sandbox.container).unwrap();
         networks.attach(&request("fifth", &[tcp(8080), tcp(8079), udp])).unwrap();
     });
 }
@@ -65,7 +65,7 @@ fn host_ports_are_chosen_from_ranges_or_freely() {
         let free = wish(HostPort::Ephemeral);
         let a = networks.attach(&request("a", &[range.clone(), free.clone(), free.clone()])).unwrap();
         let b = networks.attach(&request("b", &[range.clone(), free])).unwrap();
-        let ports: Vec<u16> = a.endpoint.ports.iter().chain(&b.endpoint.ports).map(|p| p.host_port).collect();
+        let ports: Vec<u16> = a.sandbox.ports.iter().chain(&b.sandbox.ports).map(|p| p.host_port).collect();
         assert_eq!((ports[0], ports[3]), (9000, 9001));
         let distinct: HashSet<u16> = ports.iter().copied().collect();
         assert_eq!(distinct.len(), 5);
@@ -80,18 +80,18 @@ fn requested_addresses_are_given_once() {
         let networks = Networks::open(Config { bip: Some("10.9.0.1/24".parse().unwrap()), ..config() }).unwrap();
         let ip = Ipv4Addr::new(10, 9, 0, 77);
         let mac: Mac = "02:11:22:33:44:55".parse().unwrap();
-        let wish = budu_network::AttachRequest { ip: Some(ip), mac: Some(mac), ..request("a", &[]) };
+        let wish = joining(Join { ip: Some(ip), mac: Some(mac), ..join("bridge") }, "a");
         let a = networks.attach(&wish).unwrap();
         let link =
             budu_sys::netns::inside(netns_of(&a), || Route::open().unwrap().link("eth0").unwrap()).unwrap().unwrap();
         assert_eq!(link.hardware, mac.0);
-        assert_eq!(a.endpoint.ip, Some(ip));
-        let again = budu_network::AttachRequest { ip: Some(ip), ..request("b", &[]) };
+        assert_eq!(ip_of(&a), ip);
+        let again = joining(Join { ip: Some(ip), ..join("bridge") }, "b");
         assert!(matches!(networks.attach(&again), Err(Error::AddressInUse { .. })));
         let network = networks.get("bridge").unwrap();
-        assert_eq!(network.subnet.unwrap().to_string(), "10.9.0.0/24");
-        assert_eq!(network.gateway, Some(Ipv4Addr::new(10, 9, 0, 1)));
-        assert_eq!(network.endpoints, [a.endpoint]);
+        assert_eq!(network.pools[0].subnet.to_string(), "10.9.0.0/24");
+        assert_eq!(network.pools[0].gateway, Some(Ipv4Addr::new(10, 9, 0, 1).into()));
+        assert_eq!(network.endpoints, a.sandbox.endpoints);
         assert_eq!(networks.get(&network.id[..12]).unwrap().name, "bridge");
         let error = networks.get("nowhere").unwrap_err();
         assert_eq!((error.to_string().as_str(), error.class()), ("network nowhere not found", ErrorClass::NotFound));
@@ -107,20 +107,20 @@ fn ready_namespaces_serve_and_go() {
         networks.warm();
         // Six hosts less the gateway; ready ones never starve a container.
         let attached: Vec<_> = (0..5).map(|n| networks.attach(&request(&n.to_string(), &[])).unwrap()).collect();
-        let ips: HashSet<_> = attached.iter().map(|a| a.endpoint.ip.unwrap()).collect();
+        let ips: HashSet<_> = attached.iter().map(|a| ip_of(&a)).collect();
         assert_eq!(ips.len(), 5);
         assert!(matches!(networks.attach(&request("more", &[])), Err(Error::Exhausted { .. })));
         serve_tcp(netns_of(&attached[0]), 80);
-        let to = (attached[0].endpoint.ip.unwrap(), 80);
+        let to = (ip_of(&attached[0]), 80);
         for other in &attached[1..] {
-            assert_eq!(ask_tcp(Some(netns_of(other)), to).unwrap(), other.endpoint.ip.unwrap());
+            assert_eq!(ask_tcp(Some(netns_of(other)), to).unwrap(), ip_of(&other));
         }
         networks.detach("3").unwrap();
         let mac: Mac = "02:11:22:33:44:55".parse().unwrap();
-        let again = budu_network::AttachRequest { mac: Some(mac), ..request("again", &[]) };
+        let again = joining(Join { mac: Some(mac), ..join("bridge") }, "again");
         let again = networks.attach(&again).unwrap();
-        assert_eq!(again.endpoint.ip, attached[3].endpoint.ip);
-        assert_eq!(again.endpoint.mac, Some(mac));
+        assert_eq!(ip_of(&again), ip_of(&attached[3]));
+        assert_eq!(again.sandbox.endpoints[0].mac, Some(mac));
         for container in ["0", "1", "2", "4", "again"] {
             networks.detach(container).unwrap();
         }
@@ -143,26 +143,26 @@ fn a_killed_daemons_containers_are_taken_over() {
         drop(old);
         assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
 
-        let text = serde_json::to_string(&kept.endpoint).unwrap();
+        let text = serde_json::to_string(&kept.sandbox).unwrap();
         let networks = Networks::open(config()).unwrap();
-        networks.adopt(&serde_json::from_str(&text).unwrap()).unwrap();
-        assert_eq!(networks.endpoint("kept").unwrap(), kept.endpoint);
+        networks.adopt(&serde_json::from_str(&text).unwrap(), None).unwrap();
+        assert_eq!(networks.sandbox("kept").unwrap(), kept.sandbox);
         networks.reclaim().unwrap();
         assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
         std::net::TcpListener::bind("0.0.0.0:8080").unwrap_err();
         // The lost one's link is gone though its namespace is not, and so are
         // its elements; the kept one's address is not given again.
         let links = Route::open().unwrap().links().unwrap();
-        assert!(links.iter().all(|link| link.name != lost.endpoint.host_link));
-        assert!(links.iter().any(|link| link.name == kept.endpoint.host_link));
+        assert!(links.iter().all(|link| link.name != lost.sandbox.endpoints[0].host_link));
+        assert!(links.iter().any(|link| link.name == kept.sandbox.endpoints[0].host_link));
         if let Some(ruleset) = nft(&["list", "ruleset"]) {
             assert!(!ruleset.contains("8081") && !ruleset.contains("8082"), "{ruleset}");
         }
         let fresh = networks.attach(&request("fresh", &[tcp(8081)])).unwrap();
-        assert_ne!(fresh.endpoint.ip, kept.endpoint.ip);
+        assert_ne!(ip_of(&fresh), ip_of(&kept));
         assert_eq!(
-            ask_tcp(Some(netns_of(&fresh)), (kept.endpoint.ip.unwrap(), 80)).unwrap(),
-            fresh.endpoint.ip.unwrap()
+            ask_tcp(Some(netns_of(&fresh)), (ip_of(&kept), 80)).unwrap(),
+            ip_of(&fresh)
         );
 
         networks.detach("kept").unwrap();
@@ -195,7 +195,7 @@ fn a_takeover_interrupts_no_connection() {
         drop(old);
         // Even when the fixed part is replaced: here, by other settings.
         let networks = Networks::open(Config { ip_masq: false, ..config() }).unwrap();
-        networks.adopt(&kept.endpoint).unwrap();
+        networks.adopt(&kept.sandbox, None).unwrap();
         exchange(2);
         networks.reclaim().unwrap();
         exchange(3);
@@ -236,8 +236,8 @@ fn two_daemons_leave_each_other_alone() {
         let two = Networks::open(Config { bridge: "two.0".into(), ..config() }).unwrap();
         let a = one.attach(&request("a", &[tcp(8080)])).unwrap();
         let b = two.attach(&request("b", &[tcp(8081)])).unwrap();
-        assert_ne!(a.endpoint.network_id, b.endpoint.network_id);
-        assert_ne!(a.endpoint.gateway, b.endpoint.gateway);
+        assert_ne!(a.sandbox.endpoints[0].network_id, b.sandbox.endpoints[0].network_id);
+        assert_ne!(a.sandbox.endpoints[0].gateway, b.sandbox.endpoints[0].gateway);
         serve_tcp(netns_of(&a), 80);
         serve_tcp(netns_of(&b), 80);
         // The same port on both is refused by the host itself.
@@ -246,7 +246,7 @@ fn two_daemons_leave_each_other_alone() {
         ask_tcp(None, (HOST, 8080)).unwrap();
         ask_tcp(None, (Ipv4Addr::LOCALHOST, 8081)).unwrap();
         // Bridges are isolated, published ports are not.
-        ask_tcp(Some(netns_of(&b)), (a.endpoint.ip.unwrap(), 80)).unwrap_err();
+        ask_tcp(Some(netns_of(&b)), (ip_of(&a), 80)).unwrap_err();
         ask_tcp(Some(netns_of(&b)), (HOST, 8080)).unwrap();
         two.detach("b").unwrap();
         drop(b);

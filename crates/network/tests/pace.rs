@@ -107,7 +107,7 @@ fn a_hundred_containers_eight_at_a_time() {
             let start = Instant::now();
             let mut times = Vec::new();
             for made in kept {
-                timed(&mut times, || networks.detach(&made.endpoint.container).unwrap());
+                timed(&mut times, || networks.detach(&made.sandbox.container).unwrap());
                 drop(made);
             }
             print("detach with a port", times);

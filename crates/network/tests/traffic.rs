@@ -7,7 +7,7 @@ mod rig;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
-use budu_network::{Config, Mode, Networks, Protocol};
+use budu_network::{Config, Networks, Protocol};
 use rig::*;
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -37,9 +37,9 @@ fn a_published_port_answers_from_everywhere() {
         let other = networks.attach(&request("other", &[])).unwrap();
         serve_tcp(netns_of(&server), 80);
         serve_udp(netns_of(&server), 81);
-        let gateway = server.endpoint.gateway.unwrap();
-        let server_ip = server.endpoint.ip.unwrap();
-        let other_ip = other.endpoint.ip.unwrap();
+        let gateway = server.sandbox.endpoints[0].gateway.unwrap();
+        let server_ip = ip_of(&server);
+        let other_ip = ip_of(&other);
         let peer = Some(host.peer.as_fd());
         // (from, to, who the server sees)
         for (what, from, to, seen) in [
@@ -81,7 +81,7 @@ fn only_published_ports_are_reachable(ip_masq: bool, host: &Host) {
         serve_tcp(netns_of(&server), inside);
         serve_udp(netns_of(&server), inside);
     }
-    let ip = server.endpoint.ip.unwrap();
+    let ip = ip_of(&server);
     host.peer_routes(Ipv4Addr::new(172, 17, 0, 0), 16);
     let peer = Some(host.peer.as_fd());
     // A published container port is reachable at the host's address only.
@@ -91,7 +91,7 @@ fn only_published_ports_are_reachable(ip_masq: bool, host: &Host) {
     }
     ask_tcp(peer, (HOST, 8081)).expect_err("tcp published on loopback");
     ask_udp(peer, (HOST, 8081)).expect_err("udp published on loopback");
-    assert_eq!(ask_tcp(None, (LOOPBACK, 8081)).unwrap(), server.endpoint.gateway.unwrap());
+    assert_eq!(ask_tcp(None, (LOOPBACK, 8081)).unwrap(), server.sandbox.endpoints[0].gateway.unwrap());
     assert_eq!(ask_tcp(peer, (HOST, 8080)).unwrap(), PEER);
     // Answers to what the container began come in all the same.
     serve_tcp(host.peer.as_fd(), 80);
@@ -108,7 +108,7 @@ fn the_hosts_loopback_is_no_ones_but_its_own() {
         let listener = std::net::TcpListener::bind("127.0.0.1:9000").unwrap();
         listener.set_nonblocking(true).unwrap();
         // Neighbour and container route 127.0.0.0/8 through the host.
-        let via = [(host.peer.as_fd(), HOST), (netns_of(&server), server.endpoint.gateway.unwrap())];
+        let via = [(host.peer.as_fd(), HOST), (netns_of(&server), server.sandbox.endpoints[0].gateway.unwrap())];
         for (netns, gateway) in via {
             budu_sys::netns::inside(netns, || {
                 use budu_sys::netlink::{Batch, Route};
@@ -132,15 +132,15 @@ fn the_hosts_loopback_is_no_ones_but_its_own() {
 fn none_has_only_loopback_and_host_has_no_namespace() {
     on_host(|_| {
         let networks = Networks::open(config()).unwrap();
-        let none = budu_network::AttachRequest { mode: Mode::None, ..request("n", &[]) };
+        let none = joining(join("none"), "n");
         let none = networks.attach(&none).unwrap();
         let links =
             budu_sys::netns::inside(netns_of(&none), || budu_sys::netlink::Route::open().unwrap().links().unwrap())
                 .unwrap();
         assert_eq!(links.iter().map(|link| (link.name.as_str(), link.up)).collect::<Vec<_>>(), [("lo", true)]);
-        let host = budu_network::AttachRequest { mode: Mode::Host, ..request("h", &[]) };
+        let host = joining(join("host"), "h");
         let host = networks.attach(&host).unwrap();
-        assert!(host.netns.is_none() && host.endpoint.ip.is_none());
+        assert!(host.netns.is_none() && host.sandbox.endpoints[0].ip.is_none());
         // Neither needed a bridge.
         assert!(budu_sys::netlink::Route::open().unwrap().link("budu0").unwrap().is_none());
     });
@@ -171,7 +171,7 @@ fn a_container_has_low_ports_ping_and_no_ipv6_but_loopback() {
             let error = networks.attach(&wish).unwrap_err();
             assert!(matches!(error, budu_network::Error::Sysctl { .. }), "{error}");
         }
-        assert!(networks.endpoint("b").is_none());
+        assert!(networks.sandbox("b").is_none());
     });
 }
 
@@ -214,7 +214,7 @@ fn the_first_packet_to_a_new_container_arrives() {
             let socket = budu_sys::netns::inside(netns_of(&server), || UdpSocket::bind("0.0.0.0:80")).unwrap().unwrap();
             // Less than the second after which the kernel asks for a neighbour again.
             socket.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
-            client.send_to(name.as_bytes(), (server.endpoint.ip.unwrap(), 80)).unwrap();
+            client.send_to(name.as_bytes(), (ip_of(&server), 80)).unwrap();
             let mut buffer = [0; 16];
             let length = socket.recv(&mut buffer).expect(&name);
             assert_eq!(&buffer[..length], name.as_bytes());

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use budu_network::{AttachRequest, Attachment, Config, HostPort, Mode, PortRequest, Protocol};
+use budu_network::{AttachRequest, Attachment, Config, HostPort, Join, PortRequest, Protocol};
 use budu_sys::netlink::{Batch, Route, Veth};
 use budu_sys::netns;
 
@@ -97,10 +97,20 @@ pub fn request(container: &str, ports: &[PortRequest]) -> AttachRequest {
     AttachRequest {
         container: container.into(),
         name: format!("name-{container}"),
-        mode: Mode::Bridge,
+        joins: vec![join("bridge")],
         ports: ports.to_vec(),
         ..AttachRequest::default()
     }
+}
+
+/// A container with one network and no ports.
+pub fn joining(join: Join, container: &str) -> AttachRequest {
+    AttachRequest { joins: vec![join], ..request(container, &[]) }
+}
+
+/// The wish to be in a network, nothing more.
+pub fn join(network: &str) -> Join {
+    Join { network: network.into(), ..Join::default() }
 }
 
 pub fn port(host_ip: Option<Ipv4Addr>, host: u16, container: u16, protocol: Protocol) -> PortRequest {
@@ -213,4 +223,9 @@ pub fn nft(arguments: &[&str]) -> Option<String> {
     };
     assert!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// The address a container got in its first network.
+pub fn ip_of(attachment: &Attachment) -> Ipv4Addr {
+    attachment.sandbox.endpoints[0].ip.unwrap()
 }

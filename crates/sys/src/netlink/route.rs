@@ -146,6 +146,17 @@ impl<'fd> Batch<'fd> {
         self.push(what, RouteNetlinkMessage::NewLink(link), 0);
     }
 
+    /// Keeps the ports of a bridge apart: a port so marked exchanges frames
+    /// with the bridge itself and with unmarked ports only (Linux 4.18).
+    pub fn set_isolated(&mut self, name: &str) {
+        let mut link = named(name);
+        link.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+        ]));
+        self.push(format!("isolate link {name}"), RouteNetlinkMessage::NewLink(link), 0);
+    }
+
     /// Gives a link an IPv4 address.
     pub fn add_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) {
         let message = RouteNetlinkMessage::NewAddress(address(index, ip, prefix));
@@ -159,7 +170,8 @@ impl<'fd> Batch<'fd> {
         self.push(format!("take address {ip}/{prefix} from link {index}"), message, 0);
     }
 
-    /// Routes `destination` (default if `None`) through `gateway`.
+    /// Routes `destination` (default if `None`) through `gateway`, replacing
+    /// what was there.
     pub fn add_route(&mut self, destination: Option<(Ipv4Addr, u8)>, gateway: Ipv4Addr) {
         let mut route = RouteMessage::default();
         route.header = RouteHeader {
@@ -176,7 +188,16 @@ impl<'fd> Batch<'fd> {
             route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(ip)));
         }
         let message = RouteNetlinkMessage::NewRoute(route);
-        self.push(format!("add route through {gateway}"), message, NLM_F_CREATE);
+        self.push(format!("add route through {gateway}"), message, NLM_F_CREATE | NLM_F_REPLACE);
+    }
+
+    /// Deletes the IPv4 default route of the main table.
+    pub fn delete_default_route(&mut self) {
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet;
+        route.header.table = RouteHeader::RT_TABLE_MAIN;
+        route.header.scope = RouteScope::NoWhere;
+        self.push("delete the default route", RouteNetlinkMessage::DelRoute(route), 0);
     }
 
     /// Deletes a link (with its peer) by name.

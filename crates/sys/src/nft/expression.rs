@@ -23,8 +23,11 @@ pub enum Expression {
     Bitwise { from: Register, to: Register, mask: Vec<u8> },
     /// Goes on only if the register equals (or not) the value.
     Compare { from: Register, equal: bool, value: Vec<u8> },
-    /// Looks a key up in a map; goes on only if it is there.
-    Lookup { map: String, from: Register, to: Register },
+    /// Looks a key up in a map or set; goes on only if it is there. A map's
+    /// value is loaded.
+    Lookup { map: String, from: Register, to: Option<Register> },
+    /// Loads a constant.
+    Load { to: Register, value: Vec<u8> },
     /// Sets the verdict: accept 1, drop 0, jump -3 (with a chain).
     Verdict { code: i32, chain: Option<String> },
     /// Counts packets and bytes.
@@ -46,7 +49,7 @@ impl Expression {
             Expression::Bitwise { .. } => "bitwise",
             Expression::Compare { .. } => "cmp",
             Expression::Lookup { .. } => "lookup",
-            Expression::Verdict { .. } => "immediate",
+            Expression::Verdict { .. } | Expression::Load { .. } => "immediate",
             Expression::Counter => "counter",
             Expression::Dnat { .. } => "nat",
             Expression::Masquerade => "masq",
@@ -93,7 +96,13 @@ impl Expression {
             Expression::Lookup { map, from, to } => {
                 writer.text(1, map);
                 writer.number(2, from.0);
-                writer.number(3, to.0);
+                if let Some(to) = to {
+                    writer.number(3, to.0);
+                }
+            }
+            Expression::Load { to, value } => {
+                writer.number(1, to.0);
+                writer.nested(2, |writer| writer.bytes(1, value));
             }
             Expression::Verdict { code, chain } => {
                 writer.number(1, 0);

@@ -58,20 +58,23 @@ pub enum Field {
     Protocol,
     Ipv4,
     Port,
+    /// Name of a link, 16 bytes.
+    Link,
 }
 
-/// A map from concatenated fields to concatenated fields.
+/// A map from concatenated fields to concatenated fields; a set without data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Map {
     /// Name.
     pub name: String,
     /// Fields of the key.
     pub key: Vec<Field>,
-    /// Fields of the data.
+    /// Fields of the data; none in a set.
     pub data: Vec<Field>,
 }
 
-/// One entry of a map, each field in four bytes, network byte order.
+/// One entry of a map or set: each field in four bytes ([`Field::Link`] in 16),
+/// network byte order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Element {
     /// Key.
@@ -116,6 +119,7 @@ impl Field {
             Field::Ipv4 => 7,
             Field::Protocol => 12,
             Field::Port => 13,
+            Field::Link => 41,
         }
     }
 
@@ -124,6 +128,15 @@ impl Field {
             Field::Ipv4 => "ipv4_addr",
             Field::Protocol => "inet_proto",
             Field::Port => "inet_service",
+            Field::Link => "ifname",
+        }
+    }
+
+    /// Bytes of the field in keys and data.
+    fn width(self) -> usize {
+        match self {
+            Field::Link => 16,
+            _ => 4,
         }
     }
 
@@ -132,14 +145,27 @@ impl Field {
         match self {
             Field::Ipv4 => Ipv4Addr::new(byte(0), byte(1), byte(2), byte(3)).to_string(),
             Field::Port => u16::from_be_bytes([byte(0), byte(1)]).to_string(),
-            Field::Protocol => match byte(0) {
-                6 => "tcp".into(),
-                17 => "udp".into(),
-                132 => "sctp".into(),
-                other => other.to_string(),
-            },
+            Field::Protocol => protocol(byte(0)),
+            Field::Link => {
+                let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+                format!("\"{}\"", String::from_utf8_lossy(name))
+            }
         }
     }
+}
+
+/// A protocol of the IP header in `nft`'s words.
+pub(super) fn protocol(number: u8) -> String {
+    match number {
+        6 => "tcp".into(),
+        17 => "udp".into(),
+        132 => "sctp".into(),
+        other => other.to_string(),
+    }
+}
+
+fn width(fields: &[Field]) -> u32 {
+    fields.iter().map(|field| field.width() as u32).sum()
 }
 
 /// The number `nft` gives a concatenation: six bits per type.
@@ -179,7 +205,7 @@ impl Change {
                     }
                 });
             }
-            Change::AddElements(map, elements) => write_elements(map, elements, true, writer),
+            Change::AddElements(map, elements) => write_elements(map, elements, !map.data.is_empty(), writer),
             Change::DeleteElements(map, elements) => write_elements(map, elements, false, writer),
         }
     }
@@ -190,12 +216,20 @@ impl Map {
         /// `NFT_SET_MAP`.
         const IS_MAP: u32 = 8;
         writer.text(2, &self.name);
-        writer.number(3, IS_MAP);
+        writer.number(3, if self.data.is_empty() { 0 } else { IS_MAP });
         writer.number(4, concatenation(&self.key));
-        writer.number(5, 4 * self.key.len() as u32);
-        writer.number(6, concatenation(&self.data));
-        writer.number(7, 4 * self.data.len() as u32);
+        writer.number(5, width(&self.key));
+        if !self.data.is_empty() {
+            writer.number(6, concatenation(&self.data));
+            writer.number(7, width(&self.data));
+        }
         writer.number(10, id);
+        if self.key == [Field::Link] {
+            // For nft alone: without it names are shown backwards. Type 0 (byte
+            // order of the key), 4 bytes, 1 (the host's).
+            let order = 1u32.to_ne_bytes();
+            writer.bytes(13, &[&[0, 4], order.as_slice()].concat());
+        }
     }
 }
 
@@ -248,7 +282,15 @@ impl HookPoint {
 }
 
 fn render_fields(fields: &[Field], bytes: &[u8]) -> String {
-    let parts: Vec<String> = fields.iter().zip(bytes.chunks(4)).map(|(field, bytes)| field.render(bytes)).collect();
+    let mut rest = bytes;
+    let parts: Vec<String> = fields
+        .iter()
+        .map(|field| {
+            let (own, later) = rest.split_at(field.width().min(rest.len()));
+            rest = later;
+            field.render(own)
+        })
+        .collect();
     parts.join(" . ")
 }
 
@@ -264,6 +306,9 @@ impl fmt::Display for Transaction {
             match change {
                 Change::AddTable(_) => writeln!(f, "add table ip {table}")?,
                 Change::DeleteTable => writeln!(f, "delete table ip {table}")?,
+                Change::AddMap(map) if map.data.is_empty() => {
+                    writeln!(f, "add set ip {table} {} {{ type {} ; }}", map.name, render_types(&map.key))?;
+                }
                 Change::AddMap(map) => {
                     let (key, data) = (render_types(&map.key), render_types(&map.data));
                     writeln!(f, "add map ip {table} {} {{ type {key} : {data} ; }}", map.name)?;
@@ -286,8 +331,11 @@ impl fmt::Display for Transaction {
                 Change::AddElements(map, elements) => {
                     for element in elements {
                         let key = render_fields(&map.key, &element.key);
-                        let data = render_fields(&map.data, &element.data);
-                        writeln!(f, "add element ip {table} {} {{ {key} : {data} }}", map.name)?;
+                        let data = match map.data.as_slice() {
+                            [] => String::new(),
+                            fields => format!(" : {}", render_fields(fields, &element.data)),
+                        };
+                        writeln!(f, "add element ip {table} {} {{ {key}{data} }}", map.name)?;
                     }
                 }
                 Change::DeleteElements(map, elements) => {

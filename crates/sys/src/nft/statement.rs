@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use super::expression::{Expression, Register};
 
 const FIRST: Register = Register(1);
+const SECOND: Register = Register(2);
 
 /// State of a connection (`ct state`), combinable with `|` on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +32,20 @@ pub enum Statement {
     InLink(bool, String),
     /// Leaves by this link (or not).
     OutLink(bool, String),
+    /// Came in by a link of this set.
+    InLinkIn(String),
+    /// Leaves by a link of this set.
+    OutLinkIn(String),
+    /// The pair of both links is in this set.
+    LinksIn(String),
     /// Source lies in a network (or not).
     Source(bool, Ipv4Addr, u8),
     /// Destination lies in a network (or not).
     Destination(bool, Ipv4Addr, u8),
     /// Destination is an address of this host.
     DestinationIsLocal,
+    /// Transport protocol (by number) and destination port.
+    DestinationPort(u8, u16),
     /// State of the connection.
     CtState(CtState),
     /// History of the connection.
@@ -48,6 +57,8 @@ pub enum Statement {
     DnatByAddress(String),
     /// The same for protocol and port alone.
     DnatByPort(String),
+    /// Rewrites the destination to this address and port.
+    DnatTo(Ipv4Addr, u16),
     /// Rewrites the source to the address of the outgoing link.
     Masquerade,
     /// Ends this chain's hook: pass.
@@ -64,6 +75,9 @@ impl Statement {
         match self {
             Statement::InLink(equal, name) => link(6, *equal, name),
             Statement::OutLink(equal, name) => link(7, *equal, name),
+            Statement::InLinkIn(set) => links(set, &[6]),
+            Statement::OutLinkIn(set) => links(set, &[7]),
+            Statement::LinksIn(set) => links(set, &[6, 7]),
             Statement::Source(equal, ip, prefix) => network(12, *equal, *ip, *prefix),
             Statement::Destination(equal, ip, prefix) => network(16, *equal, *ip, *prefix),
             // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL.
@@ -71,11 +85,22 @@ impl Statement {
                 Expression::Fib { result: 3, flags: 2, to: FIRST },
                 Expression::Compare { from: FIRST, equal: true, value: 2u32.to_ne_bytes().into() },
             ],
+            Statement::DestinationPort(protocol, port) => vec![
+                Expression::Meta { key: 16, to: FIRST },
+                Expression::Compare { from: FIRST, equal: true, value: vec![*protocol] },
+                Expression::Payload { base: 2, offset: 2, length: 2, to: FIRST },
+                Expression::Compare { from: FIRST, equal: true, value: port.to_be_bytes().into() },
+            ],
             Statement::CtState(state) => any_bit(0, state.mask()),
             Statement::CtStatus(CtStatus::Dnat) => any_bit(2, 0x20),
             Statement::Counter => vec![Expression::Counter],
             Statement::DnatByAddress(map) => dnat(map, true),
             Statement::DnatByPort(map) => dnat(map, false),
+            Statement::DnatTo(ip, port) => vec![
+                Expression::Load { to: FIRST, value: ip.octets().into() },
+                Expression::Load { to: SECOND, value: port.to_be_bytes().into() },
+                Expression::Dnat { address: FIRST, port: SECOND },
+            ],
             Statement::Masquerade => vec![Expression::Masquerade],
             Statement::Accept => vec![Expression::Verdict { code: 1, chain: None }],
             Statement::Drop => vec![Expression::Verdict { code: 0, chain: None }],
@@ -101,6 +126,13 @@ fn link(key: u32, equal: bool, name: &str) -> Vec<Expression> {
     let mut value = name.as_bytes().to_vec();
     value.resize(16, 0);
     vec![Expression::Meta { key, to: FIRST }, Expression::Compare { from: FIRST, equal, value }]
+}
+
+/// Looks up the names of links, each in a register of 16 bytes.
+fn links(set: &str, keys: &[u32]) -> Vec<Expression> {
+    let loads = keys.iter().zip([FIRST, SECOND]).map(|(key, to)| Expression::Meta { key: *key, to });
+    let lookup = Expression::Lookup { map: set.to_owned(), from: FIRST, to: None };
+    loads.chain([lookup]).collect()
 }
 
 fn network(offset: u32, equal: bool, ip: Ipv4Addr, prefix: u8) -> Vec<Expression> {
@@ -132,7 +164,7 @@ fn dnat(map: &str, by_address: bool) -> Vec<Expression> {
         next += 1;
     }
     code.push(Expression::Payload { base: 2, offset: 2, length: 2, to: Register(next) });
-    code.push(Expression::Lookup { map: map.to_owned(), from: Register(8), to: FIRST });
+    code.push(Expression::Lookup { map: map.to_owned(), from: Register(8), to: Some(FIRST) });
     code.push(Expression::Dnat { address: Register(8), port: Register(9) });
     code
 }
@@ -147,6 +179,9 @@ impl fmt::Display for Statement {
         match self {
             Statement::InLink(equal, name) => write!(f, "iifname {}\"{name}\"", not(equal)),
             Statement::OutLink(equal, name) => write!(f, "oifname {}\"{name}\"", not(equal)),
+            Statement::InLinkIn(set) => write!(f, "iifname @{set}"),
+            Statement::OutLinkIn(set) => write!(f, "oifname @{set}"),
+            Statement::LinksIn(set) => write!(f, "iifname . oifname @{set}"),
             Statement::Source(equal, ip, prefix) => {
                 write!(f, "ip saddr {}{}", not(equal), net(ip, prefix))
             }
@@ -154,6 +189,10 @@ impl fmt::Display for Statement {
                 write!(f, "ip daddr {}{}", not(equal), net(ip, prefix))
             }
             Statement::DestinationIsLocal => f.write_str("fib daddr type local"),
+            Statement::DestinationPort(protocol, port) => {
+                write!(f, "{} dport {port}", super::object::protocol(*protocol))
+            }
+            Statement::DnatTo(ip, port) => write!(f, "dnat to {ip}:{port}"),
             Statement::CtState(CtState::EstablishedOrRelated) => f.write_str("ct state established,related"),
             Statement::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
             Statement::CtStatus(CtStatus::Dnat) => f.write_str("ct status dnat"),

@@ -1,0 +1,531 @@
+//! What containers do with networks: attach, connect, disconnect, detach, and
+//! being taken over by another daemon.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use budu_sys::netlink::{Batch, Route};
+
+use crate::bridge::open_route;
+use crate::dns::{self, View};
+use crate::flows::forget_flows;
+use crate::reserve::{self, Reservation};
+use crate::ruleset::Elements;
+use crate::state::{Core, Held};
+use crate::wire::{self, Plug, Wired};
+use crate::{
+    AttachRequest, Attachment, Definition, Dns, Endpoint, Error, Join, Mac, Mode, Networks, PublishedPort, Sandbox, keeper,
+};
+
+impl Networks {
+    /// Gives a container its networks. Undone on error.
+    ///
+    /// Bridges: a namespace with `lo` and a link for each, addressed, routed
+    /// through one of them, ports published. `none`: a namespace with `lo` up.
+    /// `host`: no namespace. Errors name the step; those of ports are
+    /// [`Error::Publish`].
+    pub fn attach(&self, request: &AttachRequest) -> Result<Attachment, Error> {
+        let container = &request.container;
+        if self.core.state().sandboxes.contains_key(container) {
+            return Err(Error::Attached { container: container.clone() });
+        }
+        let definitions: Vec<Arc<Definition>> =
+            request.joins.iter().map(|join| self.definition(&join.network)).collect::<Result<_, _>>()?;
+        let mode = definitions.first().map_or(Mode::None, |definition| definition.driver);
+        check_sysctls(request, mode)?;
+        match mode {
+            Mode::Bridge => self.attach_bridges(request, &definitions),
+            Mode::None | Mode::Host => {
+                let netns = if mode == Mode::None { Some(wire::isolated()?) } else { None };
+                if let Some(netns) = &netns {
+                    wire::set_sysctls(netns, &request.sysctls)?;
+                }
+                let endpoints = definitions.iter().take(1).map(|definition| endpoint_of(request, definition));
+                let sandbox = Sandbox {
+                    endpoints: endpoints.collect(),
+                    netns: netns.as_ref().map(inode).transpose()?.unwrap_or_default(),
+                    ..sandbox_of(request)
+                };
+                self.hold(sandbox.clone(), Vec::new())?;
+                Ok(Attachment { netns, sandbox })
+            }
+        }
+    }
+
+    fn attach_bridges(&self, request: &AttachRequest, definitions: &[Arc<Definition>]) -> Result<Attachment, Error> {
+        let mut wiring = Wiring::new(&self.core, &request.container);
+        let mut netns: Option<OwnedFd> = None;
+        for (join, definition) in request.joins.iter().zip(definitions) {
+            match &netns {
+                None if definition.id == self.core.default && join.inside.is_none() && join.link_local.is_empty() => {
+                    netns = Some(self.ready(request, join, definition, &mut wiring)?);
+                }
+                None => {
+                    let made = wire::isolated()?;
+                    self.plug(request, join, definition, made.as_fd(), &mut wiring)?;
+                    netns = Some(made);
+                }
+                Some(netns) => self.plug(request, join, definition, netns.as_fd(), &mut wiring)?,
+            }
+        }
+        let netns = netns.ok_or_else(|| Error::invalid("a container needs a network"))?;
+        wire::set_sysctls(&netns, &request.sysctls)?;
+        let mut sandbox =
+            Sandbox { endpoints: wiring.endpoints.clone(), netns: inode(&netns)?, ..sandbox_of(request) };
+        if definitions.len() > 1 || definitions.first().is_some_and(|definition| definition.id != self.core.default) {
+            let gateway = sandbox.gateway().and_then(|endpoint| endpoint.gateway);
+            wire::set_gateway(&mut wire::route_inside(netns.as_fd())?, gateway)?;
+        }
+        self.serve_names(&mut sandbox, netns.as_fd())?;
+        self.publish(&mut sandbox)?;
+        wiring.keep();
+        self.warm();
+        Ok(Attachment { netns: Some(netns), sandbox })
+    }
+
+    /// Takes a ready namespace of the default bridge, or makes one.
+    fn ready(
+        &self,
+        request: &AttachRequest,
+        join: &Join,
+        definition: &Definition,
+        wiring: &mut Wiring<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let mut wired = self.wired(join)?;
+        wiring.endpoints.push(Endpoint {
+            ip: Some(wired.ip),
+            host_link: wired.host_link.clone(),
+            ..endpoint_of(request, definition)
+        });
+        let mac = join.mac.unwrap_or(Mac::of(wired.ip));
+        if mac != wired.mac {
+            wire::set_mac(&mut wired, mac)?;
+        }
+        let address = self.core.prepare(&definition.id)?.address;
+        let endpoint = wiring.endpoints.last_mut().expect("it was just put there");
+        endpoint.prefix = address.map_or(0, |address| address.prefix_len());
+        endpoint.gateway = address.map(|address| address.addr());
+        endpoint.mac = Some(mac);
+        endpoint.inside = wire::INSIDE.to_owned();
+        endpoint.gw_priority = join.gw_priority;
+        wire::set_link_sysctls(wired.netns.as_fd(), wire::INSIDE, &join.sysctls)?;
+        Ok(wired.netns)
+    }
+
+    fn wired(&self, join: &Join) -> Result<Wired, Error> {
+        if let Some(ready) = self.core.keeper.take(join.ip) {
+            return Ok(ready);
+        }
+        match self.core.make(join.ip, join.mac) {
+            // The last addresses may be with namespaces made meanwhile.
+            Err(error @ Error::Exhausted { .. }) => self.core.keeper.take_or_wait().ok_or(error),
+            outcome => outcome,
+        }
+    }
+
+    /// Puts a link to one network into a namespace.
+    fn plug(
+        &self,
+        request: &AttachRequest,
+        join: &Join,
+        definition: &Definition,
+        netns: BorrowedFd<'_>,
+        wiring: &mut Wiring<'_>,
+    ) -> Result<(), Error> {
+        let mut inside = wire::route_inside(netns)?;
+        let name = match &join.inside {
+            Some(name) => name.clone(),
+            None => wire::free_name(&mut inside, definition.inside_prefix())?,
+        };
+        self.core.prepare(&definition.id)?;
+        let (ip, host_link) = self.core.claim(&definition.id, join.ip)?;
+        let mac = join.mac.or(ip.map(Mac::of)).unwrap_or_else(Mac::random);
+        let gateway = definition.address().filter(|_| !definition.internal).map(|address| address.addr());
+        wiring.endpoints.push(Endpoint {
+            ip,
+            prefix: definition.address().map_or(0, |address| address.prefix_len()),
+            gateway,
+            mac: Some(mac),
+            host_link: host_link.clone(),
+            inside: name.clone(),
+            names: join.names.clone(),
+            links: join.links.clone(),
+            gw_priority: join.gw_priority,
+            resolves: !definition.is_predefined(),
+            ..endpoint_of(request, definition)
+        });
+        self.core.on_bridge(&definition.id, |bridge| {
+            let plug = Plug {
+                bridge,
+                bridge_name: &definition.link,
+                mtu: definition.mtu(self.core.config.mtu),
+                host_link: &host_link,
+                inside: &name,
+                ip,
+                link_local: &join.link_local,
+                mac,
+                isolated: !definition.talks(),
+            };
+            wire::plug(netns, &mut wire::route_inside(netns)?, &plug)
+        })?;
+        wire::set_link_sysctls(netns, &name, &join.sysctls)
+    }
+
+    /// Connects a running container to one more network. `netns` is its
+    /// namespace, `dns` what its name server is to ask if this is the first
+    /// network that has names. Returns all its places. Undone on error.
+    pub fn connect(&self, container: &str, netns: BorrowedFd<'_>, join: &Join, dns: &Dns) -> Result<Sandbox, Error> {
+        let definition = self.definition(&join.network)?;
+        let mut sandbox = self.known(container, netns)?;
+        if sandbox.endpoint(&definition.id).is_some() {
+            let message = format!("endpoint with name {} already exists in network {}", sandbox.name, definition.name);
+            return Err(Error::Forbidden { message });
+        }
+        let request = AttachRequest {
+            container: container.to_owned(),
+            name: sandbox.name.clone(),
+            ..AttachRequest::default()
+        };
+        let before = sandbox.clone();
+        let mut wiring = Wiring::new(&self.core, container);
+        wiring.running = true;
+        self.plug(&request, join, &definition, netns, &mut wiring)?;
+        sandbox.endpoints.extend(wiring.endpoints.iter().cloned());
+        if !before.resolves() {
+            sandbox.dns = dns.clone();
+        }
+        wiring.before = Some(before.clone());
+        self.serve_names(&mut sandbox, netns)?;
+        self.move_gateway(&before, &mut sandbox, &mut wire::route_inside(netns)?)?;
+        wiring.keep();
+        Ok(sandbox)
+    }
+
+    /// Takes a running container out of a network. Returns what remains.
+    pub fn disconnect(&self, container: &str, netns: BorrowedFd<'_>, network: &str) -> Result<Sandbox, Error> {
+        let definition = self.definition(network)?;
+        let before = self.known(container, netns)?;
+        let Some(leaving) = before.endpoint(&definition.id).cloned() else {
+            return Err(Error::NotConnected { container: container.to_owned(), network: definition.name.clone() });
+        };
+        let mut sandbox = before.clone();
+        sandbox.endpoints.retain(|endpoint| endpoint.network_id != definition.id);
+        self.core.resolver.remove(&leaving);
+        keeper::delete(vec![leaving.host_link.clone()]);
+        self.core.release(&leaving.network_id, leaving.ip, &leaving.host_link);
+        let moved = self.move_gateway(&before, &mut sandbox, &mut wire::route_inside(netns)?);
+        if !sandbox.resolves() {
+            self.core.resolver.stop(container);
+            sandbox.name_server = None;
+        }
+        self.core.resolver.update(container, View::of(&sandbox));
+        if let Some(held) = self.core.state().sandboxes.get_mut(container) {
+            held.sandbox = sandbox.clone();
+        }
+        moved.map(|()| sandbox)
+    }
+
+    /// Calls a container otherwise on all its networks.
+    pub fn rename(&self, container: &str, name: &str) -> Option<Sandbox> {
+        let mut state = self.core.state();
+        let held = state.sandboxes.get_mut(container)?;
+        let old = std::mem::replace(&mut held.sandbox.name, name.to_owned());
+        for endpoint in &mut held.sandbox.endpoints {
+            self.core.resolver.remove(endpoint);
+            for known in endpoint.names.iter_mut().filter(|known| **known == old) {
+                name.clone_into(known);
+            }
+            self.core.resolver.add(endpoint);
+        }
+        Some(held.sandbox.clone())
+    }
+
+    /// Takes over a container that kept running while no daemon did: its
+    /// addresses, host ports and name server. `netns` is its namespace. Follow
+    /// with [`reclaim`](Networks::reclaim) after the last one.
+    pub fn adopt(&self, sandbox: &Sandbox, netns: Option<BorrowedFd<'_>>) -> Result<Sandbox, Error> {
+        for endpoint in sandbox.endpoints.iter().filter(|endpoint| !endpoint.host_link.is_empty()) {
+            self.core.prepare(&endpoint.network_id)?;
+            let mut state = self.core.state();
+            if state.sandboxes.contains_key(&sandbox.container) {
+                return Err(Error::Attached { container: sandbox.container.clone() });
+            }
+            if let (Some(ip), Some(addresses)) = (endpoint.ip, &mut state.place(&endpoint.network_id)?.addresses) {
+                addresses.take_given(ip)?;
+            }
+            state.links.insert(endpoint.host_link.clone());
+        }
+        let mut sandbox = sandbox.clone();
+        let reservations = sandbox.ports.iter().copied().map(reserve::take_over).collect();
+        self.hold(sandbox.clone(), reservations)?;
+        for endpoint in &sandbox.endpoints {
+            self.core.resolver.add(endpoint);
+        }
+        if let Some(netns) = netns.filter(|_| sandbox.resolves()) {
+            self.open_names(&mut sandbox, netns)?;
+            if let Some(held) = self.core.state().sandboxes.get_mut(&sandbox.container) {
+                held.sandbox = sandbox.clone();
+            }
+        }
+        Ok(sandbox)
+    }
+
+    /// Returns a container's addresses and ports. Idempotent: an unknown
+    /// container is no error. Its links go when its namespace does, and in a
+    /// few seconds at the latest.
+    pub fn detach(&self, container: &str) -> Result<(), Error> {
+        let Some(held) = self.core.state().sandboxes.remove(container) else {
+            return Ok(());
+        };
+        let Held { sandbox, reservations } = held;
+        self.core.resolver.stop(container);
+        for endpoint in &sandbox.endpoints {
+            self.core.resolver.remove(endpoint);
+        }
+        let withdrawn = match elements(&sandbox) {
+            Some(elements) => self.core.withdraw(elements),
+            None => Ok(()),
+        };
+        forget_flows(&sandbox.ports);
+        // Only now may somebody else take the ports.
+        drop(reservations);
+        for endpoint in sandbox.endpoints.into_iter().filter(|endpoint| !endpoint.host_link.is_empty()) {
+            self.core.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+            self.core.keeper.watch(&self.core, endpoint.host_link);
+        }
+        withdrawn
+    }
+
+    /// The sandbox of a running container, if `netns` is really its namespace.
+    fn known(&self, container: &str, netns: BorrowedFd<'_>) -> Result<Sandbox, Error> {
+        let gone = || Error::NotFound { message: format!("sandbox for container {container} not found") };
+        let sandbox = self.sandbox(container).ok_or_else(gone)?;
+        let netns = netns.try_clone_to_owned().map_err(|error| Error::kernel("hold a network namespace", error))?;
+        if sandbox.netns == inode(&netns)? { Ok(sandbox) } else { Err(gone()) }
+    }
+
+    /// Makes the name server know a sandbox, and opens it with the first
+    /// network that has names.
+    fn serve_names(&self, sandbox: &mut Sandbox, netns: BorrowedFd<'_>) -> Result<(), Error> {
+        if !sandbox.resolves() {
+            return Ok(());
+        }
+        for endpoint in &sandbox.endpoints {
+            self.core.resolver.add(endpoint);
+        }
+        match sandbox.name_server {
+            None => self.open_names(sandbox, netns),
+            Some(_) => {
+                self.core.resolver.update(&sandbox.container, View::of(sandbox));
+                Ok(())
+            }
+        }
+    }
+
+    fn open_names(&self, sandbox: &mut Sandbox, netns: BorrowedFd<'_>) -> Result<(), Error> {
+        let door = dns::open(netns, sandbox.name_server)?;
+        sandbox.name_server = Some(door.ports()?);
+        let netns = netns.try_clone_to_owned().map_err(|error| Error::kernel("hold a network namespace", error))?;
+        self.core.resolver.serve(&sandbox.container, door, netns, View::of(sandbox))
+    }
+
+    /// Reserves the host ports, holds the sandbox and makes the ports work.
+    fn publish(&self, sandbox: &mut Sandbox) -> Result<(), Error> {
+        let reservations = self.reserve(sandbox)?;
+        sandbox.ports = reservations.iter().map(|held| held.port).collect();
+        // Held before published: a concurrent clean-up sees the owner.
+        self.hold(sandbox.clone(), reservations)?;
+        self.open_ports(sandbox).map_err(|source| not_published(sandbox, source))
+    }
+
+    fn reserve(&self, sandbox: &Sandbox) -> Result<Vec<Reservation>, Error> {
+        let Some(gateway) = sandbox.gateway() else { return Ok(Vec::new()) };
+        let mut state = self.core.state();
+        let mut ephemeral = state.ephemeral;
+        let bind_ip = state.place(&gateway.network_id)?.definition.bind_ip();
+        let default_ip = bind_ip.unwrap_or(self.core.config.default_bind_ip);
+        let mut reservations: Vec<Reservation> = Vec::new();
+        for wish in &sandbox.wishes {
+            let ours = |ip, port, protocol| {
+                let same = |held: &PublishedPort| held.host_port == port && held.protocol == protocol;
+                reservations.iter().any(|held| same(&held.port)) || state.publishes(ip, port, protocol)
+            };
+            let reservation = reserve::reserve(wish, default_ip, &ours, &mut ephemeral);
+            reservations.push(reservation.map_err(|source| not_published(sandbox, source))?);
+        }
+        state.ephemeral = ephemeral;
+        Ok(reservations)
+    }
+
+    fn open_ports(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        let (Some(elements), Some(gateway)) = (elements(sandbox), sandbox.gateway()) else { return Ok(()) };
+        // A container that calls its own published port gets its frames back
+        // through the port of the bridge they came from.
+        let mut batch = Batch::new();
+        batch.set_hairpin(&gateway.host_link);
+        open_route()?.apply(batch)?;
+        self.core.publish(elements)?;
+        forget_flows(&sandbox.ports);
+        Ok(())
+    }
+
+    /// After a network came or went: the default route and the published
+    /// ports follow the gateway. The sandbox is held as it is afterwards.
+    fn move_gateway(&self, before: &Sandbox, after: &mut Sandbox, inside: &mut Route) -> Result<(), Error> {
+        let place = |sandbox: &Sandbox| sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone());
+        if place(before) == place(after) {
+            self.replace(after, None);
+            return Ok(());
+        }
+        if let Some(elements) = elements(before) {
+            // Not ours any more before they are taken away.
+            self.replace(&Sandbox { ports: Vec::new(), ..after.clone() }, None);
+            self.core.withdraw(elements)?;
+        }
+        let reservations = match (after.gateway(), after.ports.is_empty()) {
+            (Some(_), true) => Some(self.reserve(after)?),
+            (None, _) => Some(Vec::new()),
+            (Some(_), false) => None,
+        };
+        if let Some(reservations) = &reservations {
+            after.ports = reservations.iter().map(|held| held.port).collect();
+        }
+        self.replace(after, reservations);
+        wire::set_gateway(inside, after.gateway().and_then(|endpoint| endpoint.gateway))?;
+        self.open_ports(after)
+    }
+
+    fn hold(&self, sandbox: Sandbox, reservations: Vec<Reservation>) -> Result<(), Error> {
+        let mut state = self.core.state();
+        let container = sandbox.container.clone();
+        if state.sandboxes.contains_key(&container) {
+            return Err(Error::Attached { container });
+        }
+        state.sandboxes.insert(container, Held { sandbox, reservations });
+        Ok(())
+    }
+
+    fn replace(&self, sandbox: &Sandbox, reservations: Option<Vec<Reservation>>) {
+        let mut state = self.core.state();
+        let Some(held) = state.sandboxes.get_mut(&sandbox.container) else { return };
+        held.sandbox = sandbox.clone();
+        let old = reservations.map(|reservations| std::mem::replace(&mut held.reservations, reservations));
+        drop(state);
+        drop(old);
+    }
+}
+
+/// The firewall elements of a sandbox, if it publishes anything.
+fn elements(sandbox: &Sandbox) -> Option<Elements> {
+    let ip: Ipv4Addr = sandbox.gateway()?.ip?;
+    (!sandbox.ports.is_empty()).then(|| Elements::of(&sandbox.ports, ip))
+}
+
+fn not_published(sandbox: &Sandbox, source: Error) -> Error {
+    let endpoint_id = sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone()).unwrap_or_default();
+    Error::Publish { name: sandbox.name.clone(), endpoint_id, source: Box::new(source) }
+}
+
+fn endpoint_of(request: &AttachRequest, definition: &Definition) -> Endpoint {
+    Endpoint {
+        container: request.container.clone(),
+        network_id: definition.id.clone(),
+        network_name: definition.name.clone(),
+        endpoint_id: budu_spec::Id::random().to_string(),
+        ..Endpoint::default()
+    }
+}
+
+fn sandbox_of(request: &AttachRequest) -> Sandbox {
+    Sandbox {
+        container: request.container.clone(),
+        name: request.name.clone(),
+        wishes: request.ports.clone(),
+        dns: request.dns.clone(),
+        ..Sandbox::default()
+    }
+}
+
+fn inode(netns: &OwnedFd) -> Result<u64, Error> {
+    let metadata = netns.try_clone().and_then(|netns| File::from(netns).metadata());
+    Ok(metadata.map_err(|error| Error::kernel("look at a network namespace", error))?.ino())
+}
+
+fn check_sysctls(request: &AttachRequest, mode: Mode) -> Result<(), Error> {
+    for (name, _) in &request.sysctls {
+        let refuse = |why: &str| Error::Sysctl { name: name.clone(), why: why.into() };
+        if !name.starts_with("net.") {
+            return Err(refuse("only net.* belongs to a network namespace"));
+        }
+        if mode == Mode::Host {
+            return Err(refuse("the container shares the host's"));
+        }
+    }
+    Ok(())
+}
+
+/// Links made so far; taken back unless kept.
+struct Wiring<'a> {
+    core: &'a Core,
+    container: &'a str,
+    endpoints: Vec<Endpoint>,
+    /// The container runs: its namespace does not go away with us.
+    running: bool,
+    /// What it was before, if something else than nothing.
+    before: Option<Sandbox>,
+    armed: bool,
+}
+
+impl<'a> Wiring<'a> {
+    fn new(core: &'a Core, container: &'a str) -> Wiring<'a> {
+        Wiring { core, container, endpoints: Vec::new(), running: false, before: None, armed: true }
+    }
+
+    fn keep(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Wiring<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        for endpoint in &self.endpoints {
+            self.core.resolver.remove(endpoint);
+        }
+        let ours = |held: &Held| self.endpoints.iter().any(|mine| held.sandbox.endpoints.contains(mine));
+        let mut state = self.core.state();
+        let held = state.sandboxes.get_mut(self.container).filter(|held| ours(held)).is_some();
+        match (&self.before, held) {
+            (Some(before), _) => {
+                if let Some(held) = state.sandboxes.get_mut(self.container) {
+                    held.sandbox = before.clone();
+                }
+                self.core.resolver.update(self.container, View::of(before));
+            }
+            (None, true) => drop(state.sandboxes.remove(self.container)),
+            (None, false) => {}
+        }
+        drop(state);
+        let resolved = self.before.as_ref().is_some_and(Sandbox::resolves);
+        if !resolved && (!self.running || self.before.is_some()) {
+            self.core.resolver.stop(self.container);
+        }
+        // A refused batch changed nothing; after anything else, make sure.
+        if (held || self.before.is_some())
+            && let Err(error) = self.core.reconcile()
+        {
+            tracing::warn!(%error, "firewall elements of a failed start may remain");
+        }
+        if self.running {
+            keeper::delete(self.endpoints.iter().map(|endpoint| endpoint.host_link.clone()).collect());
+        }
+        for endpoint in &self.endpoints {
+            self.core.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Making a network: the wish, checked, becomes a definition.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use budu_spec::Id;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::definition::{check_options, is_predefined};
+use crate::{Definition, Error, Mode, Pool, addresses};
+
+/// What is asked for, in the words of the request.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
+    /// Name.
+    pub name: String,
+    /// Driver; empty means `bridge`.
+    pub driver: String,
+    /// No way out.
+    pub internal: bool,
+    /// Swarm's flag.
+    pub attachable: bool,
+    /// With IPv4; `None` means yes.
+    pub ipv4: Option<bool>,
+    /// With IPv6; `None` means no.
+    pub ipv6: Option<bool>,
+    /// Address management driver; empty means `default`.
+    pub ipam_driver: String,
+    /// Its options.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Address ranges.
+    pub pools: Vec<PoolRequest>,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Unix time, nanoseconds.
+    pub now: i64,
+}
+
+/// One address range, in the words of the request; empty means not given.
+#[derive(Debug, Clone, Default)]
+pub struct PoolRequest {
+    /// Range.
+    pub subnet: String,
+    /// Part of it to hand out.
+    pub range: String,
+    /// Gateway.
+    pub gateway: String,
+    /// Addresses of others.
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+/// What a new network must not collide with.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Ranges of other networks of this daemon.
+    pub(crate) subnets: Vec<Ipv4Net>,
+    /// Addresses and routes of the host.
+    pub(crate) host: Vec<Ipv4Net>,
+}
+
+/// Decides what the network will be.
+pub(crate) fn plan(request: CreateRequest, pools: &[(Ipv4Net, u8)], taken: &Taken) -> Result<Definition, Error> {
+    if is_predefined(&request.name) {
+        return Err(Error::Forbidden {
+            message: format!("operation is not permitted on predefined {} network ", request.name),
+        });
+    }
+    let driver = driver(&request)?;
+    let flag = |wish: Option<bool>, option: &str, default: bool| match (wish, request.options.get(option)) {
+        (Some(wish), _) => Ok(wish),
+        (None, Some(text)) => crate::definition::boolean(text)
+            .ok_or_else(|| Error::invalid(format!("driver-opt \"{option}\" is not a valid bool"))),
+        (None, None) => Ok(default),
+    };
+    let ipv4 = flag(request.ipv4, "com.docker.network.enable_ipv4", true)?;
+    let ipv6 = flag(request.ipv6, "com.docker.network.enable_ipv6", false)?;
+    check_pools(&request.pools, ipv6)?;
+    if request.name.trim().is_empty() {
+        return Err(Error::invalid("invalid name: name is empty"));
+    }
+    if ipv6 || !ipv4 {
+        return Err(Error::Unsupported { feature: "a network with IPv6".into() });
+    }
+    let ipam_driver = match request.ipam_driver.as_str() {
+        "" => "default".to_owned(),
+        known @ ("default" | "null") => known.to_owned(),
+        other => return Err(Error::NotFound { message: format!("could not find an IPAM driver named {other:?}") }),
+    };
+    let pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
+    let id = Id::random().to_string();
+    let named = request.options.get("com.docker.network.bridge.name").filter(|name| !name.is_empty());
+    let definition = Definition {
+        link: named.cloned().unwrap_or_else(|| format!("br-{}", &id[..12])),
+        id,
+        name: request.name,
+        driver,
+        created: request.now,
+        internal: request.internal,
+        attachable: request.attachable,
+        ipv4,
+        ipv6,
+        ipam_driver,
+        ipam_options: request.ipam_options,
+        pools,
+        options: request.options,
+        labels: request.labels,
+    };
+    check_options(&definition)?;
+    Ok(definition)
+}
+
+fn driver(request: &CreateRequest) -> Result<Mode, Error> {
+    match request.driver.as_str() {
+        "" | "default" | "bridge" => Ok(Mode::Bridge),
+        one @ ("host" | "null") => {
+            Err(Error::Forbidden { message: format!("only one instance of \"{one}\" network is allowed") })
+        }
+        "overlay" => Err(Error::Forbidden {
+            message: "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.".into(),
+        }),
+        known @ ("macvlan" | "ipvlan") => Err(Error::Unsupported { feature: format!("network driver {known}") }),
+        other => Err(Error::NotFound {
+            message: format!("could not resolve driver {other} in registry: plugin \"{other}\" not found"),
+        }),
+    }
+}
+
+/// All complaints at once, as Docker lists them.
+fn check_pools(pools: &[PoolRequest], ipv6: bool) -> Result<(), Error> {
+    let mut complaints = Vec::new();
+    for pool in pools {
+        let Ok(subnet) = pool.subnet.parse::<IpNet>() else {
+            complaints.push(format!("invalid subnet {}: invalid CIDR block notation", pool.subnet));
+            continue;
+        };
+        if !ipv6 && matches!(subnet, IpNet::V6(_)) {
+            continue;
+        }
+        if subnet != subnet.trunc() {
+            complaints.push(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
+        }
+        complaints.extend(range_complaints(&pool.range, subnet));
+        if let Some(why) = address_complaint(&pool.gateway, subnet) {
+            complaints.push(format!("invalid gateway {}: {why}", pool.gateway));
+        }
+        for (name, address) in &pool.auxiliary {
+            if let Some(why) = address_complaint(address, subnet) {
+                complaints.push(format!("invalid auxiliary address {name}: {why}"));
+            }
+        }
+    }
+    match complaints.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Error::invalid(format!("invalid network config:\n{one}"))),
+        many => Err(Error::invalid(format!("invalid network config:\n* {}", many.join("\n* ")))),
+    }
+}
+
+fn family(subnet: IpNet) -> &'static str {
+    if matches!(subnet, IpNet::V4(_)) { "IPv4" } else { "IPv6" }
+}
+
+fn range_complaints(text: &str, subnet: IpNet) -> Vec<String> {
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let Ok(range) = text.parse::<IpNet>() else {
+        return vec![format!("invalid ip-range {text}: invalid CIDR block notation")];
+    };
+    if family(range) != family(subnet) {
+        return vec![format!("invalid ip-range {text}: parent subnet is an {} block", family(subnet))];
+    }
+    let mut complaints = Vec::new();
+    if range.prefix_len() < subnet.prefix_len() {
+        complaints.push(format!("invalid ip-range {text}: CIDR block is bigger than its parent subnet {subnet}"));
+    }
+    if range != range.trunc() {
+        complaints.push(format!("invalid ip-range {range}: it should be {}", range.trunc()));
+    }
+    if !subnet.contains(&range.network()) && !range.contains(&subnet.network()) {
+        complaints.push(format!("invalid ip-range {text}: parent subnet {subnet} doesn't contain ip-range"));
+    }
+    complaints
+}
+
+fn address_complaint(text: &str, subnet: IpNet) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let Ok(address) = text.parse::<IpAddr>() else { return Some("invalid address".into()) };
+    if address.is_ipv4() != matches!(subnet, IpNet::V4(_)) {
+        return Some(format!("parent subnet is an {} block", family(subnet)));
+    }
+    let inside = subnet.contains(&address);
+    (!inside).then(|| format!("parent subnet {subnet} doesn't contain this address"))
+}
+
+fn choose_pools(
+    wishes: &[PoolRequest],
+    ipam_driver: &str,
+    pools: &[(Ipv4Net, u8)],
+    taken: &Taken,
+) -> Result<Vec<Pool>, Error> {
+    // The texts were checked; without IPv6 its ranges mean nothing.
+    let given: Vec<(&PoolRequest, Ipv4Net)> =
+        wishes.iter().filter_map(|wish| Some((wish, wish.subnet.parse::<Ipv4Net>().ok()?))).collect();
+    if ipam_driver == "null" {
+        return match given.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(Error::invalid("null ipam driver does not handle specific address pool requests")),
+        };
+    }
+    if given.len() > 1 {
+        return Err(Error::Forbidden { message: "bridge driver doesn't support multiple subnets".into() });
+    }
+    let Some((wish, subnet)) = given.first().copied() else {
+        let mut all = taken.subnets.clone();
+        all.extend(&taken.host);
+        let chosen = addresses::choose(pools, &all).ok_or(Error::NoMoreSubnets)?;
+        let gateway = Some(chosen.addr().into());
+        let subnet = IpNet::V4(chosen.trunc());
+        return Ok(vec![Pool { subnet, range: None, gateway, auxiliary: BTreeMap::new(), given: false }]);
+    };
+    let overlaps = |other: &Ipv4Net| other.contains(&subnet) || subnet.contains(&other.trunc());
+    if taken.subnets.iter().any(overlaps) {
+        return Err(Error::Forbidden {
+            message: "invalid pool request: Pool overlaps with other one on this address space".into(),
+        });
+    }
+    let auxiliary: BTreeMap<String, IpAddr> =
+        wish.auxiliary.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?))).collect();
+    let range: Option<Ipv4Net> = wish.range.parse().ok();
+    let gateway = match wish.gateway.parse().ok() {
+        Some(gateway) => Some(gateway),
+        None => addresses::first_free(range.unwrap_or(subnet), subnet, &auxiliary).map(IpAddr::from),
+    };
+    let gateway = Some(gateway.ok_or_else(|| Error::invalid("no available addresses on this pool"))?);
+    Ok(vec![Pool { subnet: IpNet::V4(subnet), range: range.map(IpNet::V4), gateway, auxiliary, given: true }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pool: PoolRequest) -> CreateRequest {
+        CreateRequest { name: "n".into(), pools: vec![pool], ..CreateRequest::default() }
+    }
+
+    fn plan_with(request: CreateRequest, taken: &[&str]) -> Result<Definition, Error> {
+        let subnets = taken.iter().map(|net| net.parse().unwrap()).collect();
+        plan(request, &addresses::default_pools(), &Taken { subnets, host: Vec::new() })
+    }
+
+    fn pool(subnet: &str, range: &str, gateway: &str) -> PoolRequest {
+        let text = |text: &str| text.to_owned();
+        PoolRequest { subnet: text(subnet), range: text(range), gateway: text(gateway), ..PoolRequest::default() }
+    }
+
+    #[test]
+    fn a_plain_network_gets_the_next_free_range() {
+        let plain = || CreateRequest { name: "n".into(), ..CreateRequest::default() };
+        let definition = plan_with(plain(), &["172.17.0.0/16", "172.18.4.0/24"]).unwrap();
+        assert_eq!(definition.address().unwrap().to_string(), "172.19.0.1/16");
+        assert_eq!(definition.link, format!("br-{}", &definition.id[..12]));
+        let error = plan_with(plain(), &["172.16.0.0/12", "192.168.0.0/16"]).unwrap_err();
+        assert_eq!(error.to_string(), "all predefined address pools have been fully subnetted");
+    }
+
+    #[test]
+    fn bad_ranges_are_refused_in_dockers_words() {
+        for (subnet, range, gateway, complaint) in [
+            ("10.0.0.0", "", "", "invalid subnet 10.0.0.0: invalid CIDR block notation"),
+            ("10.0.0.1/24", "", "", "invalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"),
+            ("10.0.0.0/24", "10.0.1.0/25", "", "invalid ip-range 10.0.1.0/25: parent subnet 10.0.0.0/24 doesn't contain ip-range"),
+            ("10.0.0.0/24", "10.0.0.0/16", "", "invalid ip-range 10.0.0.0/16: CIDR block is bigger than its parent subnet 10.0.0.0/24"),
+            ("10.0.0.0/24", "", "10.0.1.1", "invalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address"),
+            ("10.0.0.0/24", "", "x", "invalid gateway x: invalid address"),
+        ] {
+            let error = plan_with(request(pool(subnet, range, gateway)), &[]).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid network config:\n{complaint}"));
+        }
+        let error = plan_with(request(pool("10.0.0.0/24", "", "")), &["10.0.0.128/25"]).unwrap_err();
+        assert!(error.to_string().ends_with("Pool overlaps with other one on this address space"), "{error}");
+    }
+}
