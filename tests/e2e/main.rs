@@ -17,6 +17,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod network;
+mod networks;
 mod recovery;
 mod run;
 mod security;
@@ -41,6 +42,7 @@ fn main() {
     files::tests(&mut suite);
     logs::tests(&mut suite);
     network::tests(&mut suite);
+    networks::tests(&mut suite);
     limits::tests(&mut suite);
     health::tests(&mut suite);
     update::tests(&mut suite);

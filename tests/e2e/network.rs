@@ -37,7 +37,7 @@ fn server(client: Client, stem: &str, word: &str, flags: &[&str]) -> String {
 }
 
 /// What an HTTP server at `address` answers, asked from `place`.
-fn fetch(place: &Cage, address: &str) -> Result<String> {
+pub(crate) fn fetch(place: &Cage, address: &str) -> Result<String> {
     let address: SocketAddr = address.parse()?;
     place.in_network(|| {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(700))?;
@@ -56,7 +56,7 @@ fn ask(address: &str, port: u16) -> String {
 }
 
 #[track_caller]
-fn serves(place: &Cage, address: &str, word: &str) {
+pub(crate) fn serves(place: &Cage, address: &str, word: &str) {
     let mut last = String::new();
     let found = wait::until("the server's answer", Duration::from_secs(8), || {
         match fetch(place, address) {

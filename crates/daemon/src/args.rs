@@ -50,6 +50,7 @@ const PLURALS: &[(&str, &str)] = &[
     ("registry-mirror", "registry-mirrors"),
     ("label", "labels"),
     ("cdi-spec-dir", "cdi-spec-dirs"),
+    ("default-address-pool", "default-address-pools"),
     ("dns-opt", "dns-opts"),
     ("storage-opt", "storage-opts"),
     ("log-opt", "log-opts"),
@@ -69,6 +70,8 @@ Options:
       --config-file string       Configuration file (default \"/etc/budu/daemon.json\")
   -b, --bridge string            Bridge of the default network; none for no network (default \"budu0\")
       --bip string               Address of the bridge, such as 10.9.0.1/24
+      --default-address-pool base=CIDR,size=int
+                                 Range that networks are cut from (may be repeated)
       --mtu int                  MTU of the default network (default 1500)
       --ip-forward               Switch on IP forwarding (default true)
       --ip-masq                  Masquerade outgoing traffic (default true)

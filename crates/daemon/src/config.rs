@@ -17,6 +17,9 @@ pub struct Config {
     pub bridge: String,
     /// Address of the bridge.
     pub bip: Option<Ipv4Net>,
+    /// Ranges that networks are cut from, with the prefix length of a cut; none
+    /// means Docker's.
+    pub address_pools: Vec<(Ipv4Net, u8)>,
     /// MTU of the default network, bytes.
     pub mtu: u32,
     /// Masquerade outgoing traffic.
@@ -71,6 +74,7 @@ impl Default for Config {
             exec_root: PathBuf::from("/run/budu"),
             bridge: "budu0".to_owned(),
             bip: None,
+            address_pools: Vec::new(),
             mtu: 1500,
             ip_masq: true,
             ip_forward: true,
@@ -196,6 +200,7 @@ impl Config {
             "exec-root" => self.exec_root = value.text()?.into(),
             "bridge" => self.bridge = value.text()?,
             "bip" => self.bip = Some(bip(&value.text()?)?),
+            "default-address-pools" => self.address_pools.extend(pools(value)?),
             "mtu" => self.mtu = value.number()?,
             "ip-masq" => self.ip_masq = value.flag()?,
             "ip-forward" => self.ip_forward = value.flag()?,
@@ -226,6 +231,32 @@ impl Config {
 
 fn bip(text: &str) -> Result<Ipv4Net, Refusal> {
     text.parse().map_err(|_| Refusal::Value("want an address with prefix, such as 10.9.0.1/24".to_owned()))
+}
+
+/// The file has a list of objects, a flag one as `base=…,size=…`.
+fn pools(value: &Value) -> Result<Vec<(Ipv4Net, u8)>, Refusal> {
+    let want = || Refusal::Value("want IPv4 ranges such as base=10.10.0.0/16,size=24".to_owned());
+    let pool = |base: &str, size: u64| {
+        let base: Ipv4Net = base.parse().map_err(|_| want())?;
+        let size = u8::try_from(size).map_err(|_| want())?;
+        let good = base == base.trunc() && (base.prefix_len()..=30).contains(&size);
+        if good { Ok((base, size)) } else { Err(want()) }
+    };
+    match value {
+        Value::Text(text) => {
+            let field = |name: &str| text.split(',').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+            let (base, size) = (field("base").ok_or_else(want)?, field("size").ok_or_else(want)?);
+            Ok(vec![pool(base, size.parse().map_err(|_| want())?)?])
+        }
+        Value::Json(serde_json::Value::Array(list)) => list
+            .iter()
+            .map(|entry| {
+                let (base, size) = (entry["base"].as_str(), entry["size"].as_u64());
+                pool(base.ok_or_else(want)?, size.ok_or_else(want)?)
+            })
+            .collect(),
+        Value::Json(_) => Err(want()),
+    }
 }
 
 fn level(text: &str) -> Result<String, Refusal> {

@@ -154,6 +154,11 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         mtu: config.mtu,
         ip_masq: config.ip_masq,
         ip_forward: config.ip_forward,
+        state: Some(config.data_root.join("networks")),
+        pools: match config.address_pools.as_slice() {
+            [] => budu_network::Config::default().pools,
+            pools => pools.to_vec(),
+        },
         ..budu_network::Config::default()
     })
     .map_err(|e| Fatal(format!("cannot open the networks: {e}")))?;

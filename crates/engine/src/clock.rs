@@ -15,11 +15,5 @@ pub(crate) fn nanos(time: Timestamp) -> i64 {
 
 /// Prints nanoseconds of Unix time as Docker prints instants; 0 is "never".
 pub(crate) fn print(nanos: i64) -> String {
-    if nanos == 0 {
-        return units::ZERO_TIME.to_owned();
-    }
-    match Timestamp::from_nanosecond(i128::from(nanos)) {
-        Ok(time) => units::rfc3339_nano(time),
-        Err(_) => units::ZERO_TIME.to_owned(),
-    }
+    units::print_time(nanos)
 }

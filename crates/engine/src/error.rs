@@ -22,13 +22,6 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// No network has this name. (User-defined networks are not built yet, so
-    /// none but the predefined ones exist.)
-    #[error("network {name} not found")]
-    NoSuchNetwork {
-        /// What was asked for.
-        name: String,
-    },
     /// No volume has this name.
     #[error("get {name}: no such volume")]
     NoSuchVolume {
@@ -112,6 +105,12 @@ pub enum Error {
         /// Why.
         #[from]
         source: budu_image::Error,
+    },
+    /// A container's networks could not be set up.
+    #[error("failed to set up container networking: {source}")]
+    Networking {
+        /// Why.
+        source: Box<Error>,
     },
     /// The network refused.
     #[error(transparent)]
@@ -203,7 +202,6 @@ impl Classified for Error {
     fn class(&self) -> ErrorClass {
         match self {
             Error::NoSuchContainer { .. }
-            | Error::NoSuchNetwork { .. }
             | Error::NoSuchVolume { .. }
             | Error::NoSuchPlugin { .. }
             | Error::NoSuchExec { .. }
@@ -214,6 +212,7 @@ impl Classified for Error {
             Error::Unsupported { .. } | Error::UnreadableLog => ErrorClass::NotImplemented,
             Error::Runtime { .. } | Error::Io { .. } => ErrorClass::Internal,
             Error::Image { source } => source.class(),
+            Error::Networking { source } => source.class(),
             Error::Network { source } => source.class(),
             Error::Plugin { source } => source.class(),
             Error::Compile { source } => source.class(),

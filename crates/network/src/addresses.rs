@@ -27,11 +27,7 @@ pub(crate) fn choose(pools: &[(Ipv4Net, u8)], taken: &[Ipv4Net]) -> Option<Ipv4N
 }
 
 /// The first address of `range` that may be given out in `subnet`.
-pub(crate) fn first_free(
-    range: Ipv4Net,
-    subnet: Ipv4Net,
-    taken: &BTreeMap<String, IpAddr>,
-) -> Option<Ipv4Addr> {
+pub(crate) fn first_free(range: Ipv4Net, subnet: Ipv4Net, taken: &BTreeMap<String, IpAddr>) -> Option<Ipv4Addr> {
     let free = |ip: &Ipv4Addr| assignable(*ip, subnet) && !taken.values().any(|other| *other == IpAddr::V4(*ip));
     range_of(range).map(Ipv4Addr::from_bits).find(free)
 }

@@ -17,7 +17,8 @@ use crate::ruleset::Elements;
 use crate::state::{Core, Held};
 use crate::wire::{self, Plug, Wired};
 use crate::{
-    AttachRequest, Attachment, Definition, Dns, Endpoint, Error, Join, Mac, Mode, Networks, PublishedPort, Sandbox, keeper,
+    AttachRequest, Attachment, Definition, Dns, Endpoint, Error, Join, Mac, Mode, Networks, PublishedPort, Sandbox,
+    keeper,
 };
 
 impl Networks {
@@ -73,8 +74,7 @@ impl Networks {
         }
         let netns = netns.ok_or_else(|| Error::invalid("a container needs a network"))?;
         wire::set_sysctls(&netns, &request.sysctls)?;
-        let mut sandbox =
-            Sandbox { endpoints: wiring.endpoints.clone(), netns: inode(&netns)?, ..sandbox_of(request) };
+        let mut sandbox = Sandbox { endpoints: wiring.endpoints.clone(), netns: inode(&netns)?, ..sandbox_of(request) };
         if definitions.len() > 1 || definitions.first().is_some_and(|definition| definition.id != self.core.default) {
             let gateway = sandbox.gateway().and_then(|endpoint| endpoint.gateway);
             wire::set_gateway(&mut wire::route_inside(netns.as_fd())?, gateway)?;
@@ -184,11 +184,8 @@ impl Networks {
             let message = format!("endpoint with name {} already exists in network {}", sandbox.name, definition.name);
             return Err(Error::Forbidden { message });
         }
-        let request = AttachRequest {
-            container: container.to_owned(),
-            name: sandbox.name.clone(),
-            ..AttachRequest::default()
-        };
+        let request =
+            AttachRequest { container: container.to_owned(), name: sandbox.name.clone(), ..AttachRequest::default() };
         let before = sandbox.clone();
         let mut wiring = Wiring::new(&self.core, container);
         wiring.running = true;

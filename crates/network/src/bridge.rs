@@ -100,7 +100,8 @@ pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
     let wanted = wish.address.filter(|_| wish.addressed);
     let own = route.addresses()?;
     let own = own.iter().filter(|present| present.link == link.index);
-    for other in own.filter(|present| wanted.is_none_or(|w| present.ip != w.addr() || present.prefix != w.prefix_len())) {
+    for other in own.filter(|present| wanted.is_none_or(|w| present.ip != w.addr() || present.prefix != w.prefix_len()))
+    {
         if wish.alone {
             batch.delete_address(link.index, other.ip, other.prefix);
         }

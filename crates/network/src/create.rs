@@ -122,7 +122,7 @@ fn driver(request: &CreateRequest) -> Result<Mode, Error> {
         }),
         known @ ("macvlan" | "ipvlan") => Err(Error::Unsupported { feature: format!("network driver {known}") }),
         other => Err(Error::NotFound {
-            message: format!("could not resolve driver {other} in registry: plugin \"{other}\" not found"),
+            message: format!("plugin \"{other}\" not found"),
         }),
     }
 }
@@ -273,9 +273,24 @@ mod tests {
         for (subnet, range, gateway, complaint) in [
             ("10.0.0.0", "", "", "invalid subnet 10.0.0.0: invalid CIDR block notation"),
             ("10.0.0.1/24", "", "", "invalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"),
-            ("10.0.0.0/24", "10.0.1.0/25", "", "invalid ip-range 10.0.1.0/25: parent subnet 10.0.0.0/24 doesn't contain ip-range"),
-            ("10.0.0.0/24", "10.0.0.0/16", "", "invalid ip-range 10.0.0.0/16: CIDR block is bigger than its parent subnet 10.0.0.0/24"),
-            ("10.0.0.0/24", "", "10.0.1.1", "invalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address"),
+            (
+                "10.0.0.0/24",
+                "10.0.1.0/25",
+                "",
+                "invalid ip-range 10.0.1.0/25: parent subnet 10.0.0.0/24 doesn't contain ip-range",
+            ),
+            (
+                "10.0.0.0/24",
+                "10.0.0.0/16",
+                "",
+                "invalid ip-range 10.0.0.0/16: CIDR block is bigger than its parent subnet 10.0.0.0/24",
+            ),
+            (
+                "10.0.0.0/24",
+                "",
+                "10.0.1.1",
+                "invalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address",
+            ),
             ("10.0.0.0/24", "", "x", "invalid gateway x: invalid address"),
         ] {
             let error = plan_with(request(pool(subnet, range, gateway)), &[]).unwrap_err();

@@ -32,9 +32,7 @@ pub enum Error {
         name: String,
     },
     /// Containers are attached to a network that is to be removed.
-    #[error(
-        "error while removing network: network {name} has active endpoints ({endpoints})"
-    )]
+    #[error("error while removing network: network {name} has active endpoints ({endpoints})")]
     Active {
         /// Name of the network.
         name: String,

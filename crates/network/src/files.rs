@@ -2,11 +2,19 @@
 
 use std::net::IpAddr;
 
-/// Text of `/etc/hosts`: the fixed lines, then `extra` (`--add-host`), then the
-/// container's own address with its names.
+use crate::{Dns, Upstream};
+
+/// Public servers, for hosts that have none.
+const FALLBACK: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
+
+/// Where a container of a user-defined network asks for names.
+const INSIDE: &str = "127.0.0.11";
+
+/// Text of `/etc/hosts`: the fixed lines, then `extra` (`--add-host`). A line
+/// for each own address follows: see [`own_line`].
 ///
 /// `ipv6`: whether loopback has `::1`, which adds the IPv6 lines.
-pub fn hosts(hostname: &str, domainname: &str, ip: Option<IpAddr>, extra: &[(String, IpAddr)], ipv6: bool) -> String {
+pub fn hosts(extra: &[(String, IpAddr)], ipv6: bool) -> String {
     let mut text = String::from("127.0.0.1\tlocalhost\n");
     if ipv6 {
         text.push_str(
@@ -20,16 +28,17 @@ pub fn hosts(hostname: &str, domainname: &str, ip: Option<IpAddr>, extra: &[(Str
     for (host, ip) in extra {
         text.push_str(&format!("{ip}\t{host}\n"));
     }
-    if let Some(ip) = ip
-        && !hostname.is_empty()
-    {
-        if domainname.is_empty() {
-            text.push_str(&format!("{ip}\t{hostname}\n"));
-        } else {
-            text.push_str(&format!("{ip}\t{hostname}.{domainname} {hostname}\n"));
-        }
-    }
     text
+}
+
+/// The line of `/etc/hosts` for an address of the container itself; empty
+/// without a name.
+pub fn own_line(hostname: &str, domainname: &str, ip: IpAddr) -> String {
+    match (hostname, domainname) {
+        ("", _) => String::new(),
+        (host, "") => format!("{ip}\t{host}\n"),
+        (host, domain) => format!("{ip}\t{host}.{domain} {host}\n"),
+    }
 }
 
 /// Whether the kernel gives loopback interfaces of new namespaces `::1`.
@@ -67,7 +76,7 @@ pub fn resolv_conf(host: &str, dns: &[String], search: &[String], options: &[Str
         dns.to_vec()
     };
     if servers.is_empty() {
-        servers = vec!["8.8.8.8".into(), "8.8.4.4".into()];
+        servers = FALLBACK.map(str::to_owned).into();
     }
     let search = if search.is_empty() { setting(host, &["search", "domain"]) } else { search.to_vec() };
     let options = if options.is_empty() { setting(host, &["options"]) } else { options.to_vec() };
@@ -110,6 +119,42 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']))
 }
 
+/// The servers that a container's own name server asks: those given, or the
+/// host's. Servers on the host's loopback are asked from the host.
+pub fn upstreams(host: &str, dns: &[String]) -> Vec<Upstream> {
+    let server = |from_host: fn(IpAddr) -> bool| {
+        move |text: &str| text.parse().ok().map(|ip: IpAddr| Upstream { ip, from_host: from_host(ip) })
+    };
+    if !dns.is_empty() {
+        return dns.iter().map(String::as_str).filter_map(server(|_| false)).collect();
+    }
+    // Containers have no IPv6, the host may.
+    let own: Vec<Upstream> = nameservers(host).filter_map(server(|ip| ip.is_loopback() || ip.is_ipv6())).collect();
+    if !own.is_empty() {
+        return own;
+    }
+    FALLBACK.into_iter().filter_map(server(|_| false)).collect()
+}
+
+/// Text of a container's `/etc/resolv.conf` on user-defined networks: its only
+/// server is the one inside.
+pub fn resolv_conf_inside(host: &str, dns: &Dns, search: &[String], options: &[String]) -> String {
+    let inside = [INSIDE.to_owned()];
+    let mut options = if options.is_empty() { setting(host, &["options"]) } else { options.to_vec() };
+    // A name of a container has no dots; it is asked for as it is.
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".into());
+    }
+    let mut text = resolv_conf(host, &inside, search, &options);
+    let server = |server: &Upstream| match server.from_host {
+        true => format!("host({})", server.ip),
+        false => server.ip.to_string(),
+    };
+    let servers: Vec<String> = dns.servers.iter().map(server).collect();
+    text.push_str(&format!("\n# ExtServers: [{}]\n", servers.join(" ")));
+    text
+}
+
 fn is_loopback(server: &str) -> bool {
     server.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -147,8 +192,23 @@ mod tests {
     #[test]
     fn hosts_lists_loopback_then_extra_then_own_names() {
         let extra = [("db".to_string(), "10.1.1.1".parse().unwrap())];
-        let own = Some("172.17.0.2".parse().unwrap());
-        assert_eq!(hosts("h", "", own, &extra, false), "127.0.0.1\tlocalhost\n10.1.1.1\tdb\n172.17.0.2\th\n");
-        assert!(hosts("h", "d.e", own, &[], true).ends_with("ff02::2\tip6-allrouters\n172.17.0.2\th.d.e h\n"));
+        assert_eq!(hosts(&extra, false), "127.0.0.1\tlocalhost\n10.1.1.1\tdb\n");
+        assert!(hosts(&[], true).ends_with("ff02::2\tip6-allrouters\n"));
+        let own = "172.17.0.2".parse().unwrap();
+        assert_eq!(own_line("h", "", own), "172.17.0.2\th\n");
+        assert_eq!(own_line("h", "d.e", own), "172.17.0.2\th.d.e h\n");
+    }
+
+    #[test]
+    fn the_server_inside_asks_the_others() {
+        let host = "nameserver 127.0.0.53\nnameserver 10.0.0.1\nsearch a\noptions edns0\n";
+        let dns = Dns { servers: upstreams(host, &[]), ndots: false };
+        assert_eq!(
+            resolv_conf_inside(host, &dns, &[], &[]),
+            "nameserver 127.0.0.11\nsearch a\noptions edns0 ndots:0\n\n# ExtServers: [host(127.0.0.53) 10.0.0.1]\n"
+        );
+        let given = upstreams(host, &strings(&["127.0.0.1"]));
+        assert!(!given[0].from_host, "the container's own loopback");
+        assert_eq!(upstreams("", &[])[0].ip.to_string(), "8.8.8.8");
     }
 }

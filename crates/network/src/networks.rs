@@ -116,7 +116,11 @@ impl Networks {
         let mut taken = Taken { subnets: Vec::new(), host: host_ranges(&mut open_route()?)? };
         let definition = {
             let mut state = self.core.state();
-            if state.places.values().any(|place| place.definition.name == request.name && !place.definition.is_predefined()) {
+            if state
+                .places
+                .values()
+                .any(|place| place.definition.name == request.name && !place.definition.is_predefined())
+            {
                 return Err(Error::NameTaken { name: request.name });
             }
             taken.subnets = state.places.values().filter_map(|place| Some(place.definition.pool4()?.1)).collect();
@@ -125,7 +129,9 @@ impl Networks {
             if let Some(other) = state.places.values().find(same_link) {
                 let (id, link, other) = (&definition.id, &definition.link, &other.definition.id);
                 return Err(Error::Forbidden {
-                    message: format!("cannot create network {id} ({link}): conflicts with network {other} ({link}): networks have same bridge name"),
+                    message: format!(
+                        "cannot create network {id} ({link}): conflicts with network {other} ({link}): networks have same bridge name"
+                    ),
                 });
             }
             // From here on name and range are taken, and nobody sees it yet.
@@ -222,8 +228,11 @@ impl Networks {
                 tracing::warn!(bridge = link, %error, "a network could not be put in place");
             }
         }
-        let masters: Vec<u32> =
-            links.iter().filter(|link| bridges.iter().any(|(_, name)| *name == link.name)).map(|link| link.index).collect();
+        let masters: Vec<u32> = links
+            .iter()
+            .filter(|link| bridges.iter().any(|(_, name)| *name == link.name))
+            .map(|link| link.index)
+            .collect();
         let state = self.core.state();
         let stale = links.into_iter().filter(|found| {
             found.master.is_some_and(|master| masters.contains(&master))

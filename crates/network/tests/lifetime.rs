@@ -160,10 +160,7 @@ fn a_killed_daemons_containers_are_taken_over() {
         }
         let fresh = networks.attach(&request("fresh", &[tcp(8081)])).unwrap();
         assert_ne!(ip_of(&fresh), ip_of(&kept));
-        assert_eq!(
-            ask_tcp(Some(netns_of(&fresh)), (ip_of(&kept), 80)).unwrap(),
-            ip_of(&fresh)
-        );
+        assert_eq!(ask_tcp(Some(netns_of(&fresh)), (ip_of(&kept), 80)).unwrap(), ip_of(&fresh));
 
         networks.detach("kept").unwrap();
         networks.detach("fresh").unwrap();

@@ -187,6 +187,14 @@ fn rfc3339_seconds(time: Timestamp) -> String {
 /// The instant Docker prints for "never": `0001-01-01T00:00:00Z`.
 pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
+/// Prints nanoseconds of Unix time as Docker prints instants; 0 is "never".
+pub fn print_time(nanos: i64) -> String {
+    match Timestamp::from_nanosecond(i128::from(nanos)) {
+        Ok(time) if nanos != 0 => rfc3339_nano(time),
+        _ => ZERO_TIME.to_owned(),
+    }
+}
+
 /// Parses what `--since` and `--until` take: RFC 3339, a bare date, a Unix
 /// time with optional fraction, or a Go duration counted back from `now`.
 pub fn parse_time(text: &str, now: Timestamp) -> Result<Timestamp, UnitError> {

@@ -1,6 +1,7 @@
 //! The commands, one file each, and the table of their names.
 
 mod attach;
+mod confirm;
 mod events;
 mod exec;
 mod images;
@@ -11,6 +12,9 @@ mod kill;
 mod lists;
 mod logs;
 mod network;
+mod network_connect;
+mod network_create;
+mod network_rm;
 mod ports;
 mod ps;
 mod pull;
@@ -111,6 +115,11 @@ static TABLE: &[Entry] = &[
     entry::<tag::Tag>(&["image tag", "tag"]),
     entry::<inspect::InspectImage>(&["image inspect"]),
     entry::<network::List>(&["network ls", "network list"]),
+    entry::<network_create::Create>(&["network create"]),
+    entry::<network_connect::Connect>(&["network connect"]),
+    entry::<network_connect::Disconnect>(&["network disconnect"]),
+    entry::<network_rm::Rm>(&["network rm", "network remove"]),
+    entry::<network_rm::Prune>(&["network prune"]),
     entry::<inspect::InspectNetwork>(&["network inspect"]),
     entry::<volume::Create>(&["volume create"]),
     entry::<volume::List>(&["volume ls", "volume list"]),
@@ -138,8 +147,7 @@ const MISSING: &[&str] = &[
     "context export", "context import", "context inspect", "context ls", "context rm", "context show", "context update",
     "context use", "cp", "diff", "export", "history", "image build", "image history", "image import", "image load",
     "image prune", "image push", "image save", "import", "load", "login", "logout", "manifest annotate", "manifest create",
-    "manifest inspect", "manifest push", "manifest rm", "network connect", "network create", "network disconnect",
-    "network prune", "network rm", "node demote", "node inspect", "node ls", "node promote", "node ps", "node rm",
+    "manifest inspect", "manifest push", "manifest rm", "node demote", "node inspect", "node ls", "node promote", "node ps", "node rm",
     "node update", "plugin create", "plugin disable", "plugin enable", "plugin inspect", "plugin install", "plugin ls",
     "plugin push", "plugin rm", "plugin set", "plugin upgrade", "push", "save", "search", "secret create", "secret inspect",
     "secret ls", "secret rm", "service create", "service inspect", "service logs", "service ls", "service ps", "service rm",

@@ -35,11 +35,6 @@ pub(crate) static ABSENT: &[Route] = table! {
     POST "/images/{name}/push";
     GET "/images/{name}/attestations";
     POST "/commit";
-    POST "/networks/create";
-    POST "/networks/prune";
-    POST "/networks/{id}/connect";
-    POST "/networks/{id}/disconnect";
-    DELETE "/networks/{id}";
     GET "/distribution/{name}/json";
     POST "/session";
     POST "/grpc";

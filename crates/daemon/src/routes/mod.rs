@@ -76,7 +76,12 @@ pub(crate) static TABLE: &[Route] = table! {
     DELETE "/images/{name}" image::remove;
     GET "/networks" network::list;
     GET "/networks/" network::list;
+    POST "/networks/create" network::create;
+    POST "/networks/prune" network::prune;
+    POST "/networks/{id}/connect" network::connect;
+    POST "/networks/{id}/disconnect" network::disconnect;
     GET "/networks/{id}" network::inspect;
+    DELETE "/networks/{id}" network::remove;
     GET "/volumes" volume::list;
     POST "/volumes/create" volume::create;
     POST "/volumes/prune" volume::prune;

@@ -1,11 +1,15 @@
 //! Networks.
 
-use budu_network::Network;
+use budu_engine::Engine;
+use budu_network::{CreateRequest, Network, PoolRequest};
 use budu_spec::Filters;
-use budu_spec::docker::{ConfigReference, Ipam, IpamPool, Network as Shape, NetworkContainer};
-use budu_spec::units::ZERO_TIME;
+use budu_spec::docker::{
+    ApiVersion, ConfigReference, Ipam, IpamPool, Network as Shape, NetworkConnect, NetworkContainer, NetworkCreate,
+    NetworkCreated, NetworkDisconnect, NetworksPruned,
+};
+use hyper::StatusCode;
 
-use crate::http::{Call, Failure, Reply, ok};
+use crate::http::{Body, Call, Failure, Reply, json, no_content, ok};
 
 /// Filter keys of `GET /networks`.
 const KEYS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
@@ -15,6 +19,9 @@ pub(crate) async fn list(call: Call) -> Reply {
     let filters = call.filters()?;
     filters.check_keys(KEYS)?;
     let dangling = filters.flag("dangling")?;
+    if let Some(kind) = filters.values("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom")) {
+        return Err(Failure::invalid(format!("invalid filter: 'type'='{kind}'")));
+    }
     let wanted = |network: &&Network| takes(&filters, dangling, network);
     let networks = call.app.engine.networks().list();
     let rows: Vec<Shape> = networks.iter().filter(wanted).map(|n| shape(&call, n, false)).collect();
@@ -23,56 +30,151 @@ pub(crate) async fn list(call: Call) -> Reply {
 
 fn takes(filters: &Filters, dangling: Option<bool>, network: &Network) -> bool {
     let ids = filters.values("id");
-    filters.allows("driver", &network.driver)
-        && filters.allows("scope", &network.scope)
+    let unused = !network.is_predefined() && network.endpoints.is_empty();
+    filters.allows("driver", network.driver.driver())
+        && filters.allows("scope", "local")
         && filters.matches("name", &network.name)
         && (ids.is_empty() || ids.iter().any(|id| network.id.starts_with(id.as_str())))
-        // All are predefined: never dangling, never custom, without labels.
-        && dangling != Some(true)
-        && filters.allows("type", "builtin")
-        && filters.labels_match(&Default::default())
+        && dangling.is_none_or(|wanted| wanted == unused)
+        && filters.allows("type", if network.is_predefined() { "builtin" } else { "custom" })
+        && filters.labels_match(&network.labels)
 }
 
 /// `GET /networks/{id}`.
 pub(crate) async fn inspect(call: Call) -> Reply {
     let scope = call.query.text("scope");
+    if let Some(text) = call.query.get("verbose").filter(|text| !text.is_empty())
+        && !matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False")
+    {
+        let parse = format!("strconv.ParseBool: parsing \"{text}\": invalid syntax");
+        return Err(Failure::invalid(format!("invalid value for verbose: {text}: {parse}")));
+    }
     let network = call.app.engine.networks().get(&call.name)?;
-    if !scope.is_empty() && scope != network.scope {
-        return Err(Failure {
-            status: hyper::StatusCode::NOT_FOUND,
-            message: format!("network {} not found", call.name),
-        });
+    if !scope.is_empty() && scope != "local" {
+        return Err(Failure { status: StatusCode::NOT_FOUND, message: format!("network {} not found", call.name) });
     }
     ok(&shape(&call, &network, true))
 }
 
+/// `POST /networks/create`.
+pub(crate) async fn create(mut call: Call) -> Reply {
+    let wish: NetworkCreate = call.required_json().await?;
+    let request = request(wish, call.version)?;
+    let engine = call.app.engine.clone();
+    let id = blocking(move || Ok(engine.create_network(request)?)).await?;
+    json(StatusCode::CREATED, &NetworkCreated { id, warning: String::new() })
+}
+
+fn request(wish: NetworkCreate, version: ApiVersion) -> Result<CreateRequest, Failure> {
+    let absent = [
+        (wish.config_only, "a configuration-only network"),
+        (wish.config_from.as_ref().is_some_and(|from| !from.network.is_empty()), "a network from a configuration"),
+        (wish.scope == "swarm" || wish.scope == "global", "a network of a swarm"),
+    ];
+    if let Some((_, what)) = absent.into_iter().find(|(asked, _)| *asked) {
+        return Err(Failure::not_implemented(what));
+    }
+    if wish.ingress {
+        let message = "Ingress network can only be global scope network".to_owned();
+        return Err(Failure { status: StatusCode::FORBIDDEN, message });
+    }
+    let ipam = wish.ipam.unwrap_or_default();
+    let pool = |pool: IpamPool| PoolRequest {
+        subnet: pool.subnet,
+        range: pool.ip_range,
+        gateway: pool.gateway,
+        auxiliary: pool.auxiliary_addresses.unwrap_or_default(),
+    };
+    Ok(CreateRequest {
+        name: wish.name,
+        driver: wish.driver,
+        internal: wish.internal,
+        attachable: wish.attachable,
+        ipv4: wish.enable_ipv4.filter(|_| version >= ApiVersion::new(48)),
+        ipv6: wish.enable_ipv6,
+        ipam_driver: ipam.driver,
+        ipam_options: ipam.options,
+        pools: ipam.config.into_iter().map(pool).collect(),
+        options: wish.options,
+        labels: wish.labels,
+        now: 0,
+    })
+}
+
+/// `DELETE /networks/{id}`.
+pub(crate) async fn remove(call: Call) -> Reply {
+    let (engine, name) = (call.app.engine.clone(), call.name.clone());
+    blocking(move || Ok(engine.remove_network(&name)?)).await?;
+    no_content()
+}
+
+/// `POST /networks/prune`.
+pub(crate) async fn prune(call: Call) -> Reply {
+    let (engine, filters) = (call.app.engine.clone(), call.filters()?);
+    let names = blocking(move || Ok(engine.prune_networks(&filters)?)).await?;
+    ok(&NetworksPruned { networks_deleted: (!names.is_empty()).then_some(names) })
+}
+
+/// `POST /networks/{id}/connect`.
+pub(crate) async fn connect(mut call: Call) -> Reply {
+    let wish: NetworkConnect = call.required_json().await?;
+    let settings = wish.endpoint_config.unwrap_or_default();
+    call.app.engine.connect(&call.name, &wish.container, settings).await?;
+    Ok(hyper::Response::new(Body::empty()))
+}
+
+/// `POST /networks/{id}/disconnect`.
+pub(crate) async fn disconnect(mut call: Call) -> Reply {
+    let wish: NetworkDisconnect = call.required_json().await?;
+    call.app.engine.disconnect(&call.name, &wish.container, wish.force).await?;
+    Ok(hyper::Response::new(Body::empty()))
+}
+
+/// Definitions are synced to disk: not on a thread that serves others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::internal(format!("the work on a network was cut short: {error}")))?
+}
+
 fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
-    let config = network.subnet.map(|subnet| {
-        let gateway = network.gateway.map(|g| g.to_string()).unwrap_or_default();
-        vec![IpamPool { subnet: subnet.to_string(), gateway, ..IpamPool::default() }]
+    let config = network.pools.iter().map(|pool| IpamPool {
+        subnet: pool.subnet.to_string(),
+        ip_range: pool.range.map(|range| range.to_string()).unwrap_or_default(),
+        gateway: pool.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        auxiliary_addresses: (!pool.auxiliary.is_empty())
+            .then(|| pool.auxiliary.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect()),
     });
-    let endpoints = network.endpoints.iter().filter(|_| with_containers).map(|e| {
-        let member = NetworkContainer {
-            name: call.app.engine.name_of(&e.container).unwrap_or_default(),
-            endpoint_id: e.endpoint_id.clone(),
-            mac_address: e.mac.map(|m| m.to_string()).unwrap_or_default(),
-            ipv4_address: e.ip.map(|ip| format!("{ip}/{}", e.prefix)).unwrap_or_default(),
-            ipv6_address: String::new(),
-        };
-        (e.container.clone(), member)
-    });
+    let endpoints = network.endpoints.iter().filter(|_| with_containers);
     Shape {
         name: network.name.clone(),
         id: network.id.clone(),
-        created: ZERO_TIME.to_owned(),
-        scope: network.scope.clone(),
-        driver: network.driver.clone(),
-        enable_ipv4: true,
-        enable_ipv6: false,
-        ipam: Ipam { driver: "default".to_owned(), options: None, config: Some(config.unwrap_or_default()) },
+        created: budu_spec::units::print_time(network.created),
+        scope: "local".to_owned(),
+        driver: network.driver.driver().to_owned(),
+        enable_ipv4: network.ipv4,
+        enable_ipv6: network.ipv6,
+        ipam: Ipam {
+            driver: network.ipam_driver.clone(),
+            options: network.ipam_options.clone(),
+            config: Some(config.collect()),
+        },
+        internal: network.internal,
+        attachable: network.attachable,
         config_from: ConfigReference::default(),
-        containers: endpoints.collect(),
+        containers: endpoints.map(|e| member(&call.app.engine, e)).collect(),
         options: network.options.clone(),
+        labels: network.labels.clone(),
         ..Shape::default()
     }
+}
+
+fn member(engine: &Engine, endpoint: &budu_network::Endpoint) -> (String, NetworkContainer) {
+    let member = NetworkContainer {
+        name: engine.name_of(&endpoint.container).unwrap_or_default(),
+        endpoint_id: endpoint.endpoint_id.clone(),
+        mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
+        ipv4_address: endpoint.ip.map(|ip| format!("{ip}/{}", endpoint.prefix)).unwrap_or_default(),
+        ipv6_address: String::new(),
+    };
+    (endpoint.container.clone(), member)
 }

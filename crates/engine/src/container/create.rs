@@ -29,11 +29,13 @@ impl Engine {
         let name = name.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty());
         check_name(name)?;
         validate::validate(&mut wish, self.options(), version, &mut warnings)?;
+        self.settle_endpoints(&mut wish, version)?;
         let image = self.images().resolve(&wish.config.image)?;
         self.networks().warm();
         let id = Id::random();
         let name = self.reserve_name(name, &id)?;
         let reserved = Reserved { engine: self, name: &name, id: &id, kept: false };
+        self.settle_links(&mut wish.host_config, &name)?;
         let mut record = plan(wish, &image, &id, &name)?;
         let layer = self.images().prepare(id.as_str(), &image.id)?;
         let limited = quota::wish(&record.host_config)?.map_or(Ok(()), |bytes| quota::limit(&layer, &id, bytes));

@@ -91,7 +91,7 @@ impl Engine {
             state.exit_code = exit.code;
             state.oom_killed = exit.oom_killed;
             state.finished_at = if exit.finished_at > 0 { exit.finished_at } else { clock::now() };
-            state.endpoint = None;
+            state.sandbox = None;
             health::end(&mut state);
             state.finished_at.saturating_sub(state.started_at)
         };
@@ -102,9 +102,7 @@ impl Engine {
         }
         let seconds = ran / 1_000_000_000;
         self.tell(container, "die", &[("exitCode", exit.code.to_string()), ("execDuration", seconds.to_string())]);
-        if let Err(error) = self.networks().detach(container.id.as_str()) {
-            tracing::warn!(container = %container.id, %error, "could not detach from the network");
-        }
+        self.leave_networks(container.id.as_str());
         self.unready_mounts(container).await;
         if let Err(error) = self.settle(container, ran) {
             tracing::error!(container = %container.id, %error, "could not finish an ended container");

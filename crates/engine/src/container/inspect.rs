@@ -1,10 +1,12 @@
 //! Inspect: everything about one container.
 
+use std::collections::BTreeMap;
+
 use budu_network::Endpoint;
 use budu_spec::docker::{ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings};
 
 use super::record::{Record, State, Status};
-use super::{Container, mounts, ports};
+use super::{Container, endpoints, mounts, ports};
 use crate::{Engine, Error, clock};
 
 /// What inspect answers.
@@ -90,13 +92,14 @@ fn state_of(state: &State) -> ContainerState {
 }
 
 fn network(record: &Record, state: &State, version: ApiVersion) -> NetworkSettings {
-    let endpoint = state.endpoint.as_ref();
-    let published = endpoint.map_or(&[][..], |e| &e.ports);
-    let ports = if endpoint.is_some() { ports::settings(&record.config, published) } else { Default::default() };
+    let sandbox = state.sandbox.as_ref();
+    let published = sandbox.map_or(&[][..], |s| &s.ports);
+    let ports = if sandbox.is_some() { ports::settings(&record.config, published) } else { Default::default() };
     let networks = networks(record, state, version);
     let bridge = networks.get("bridge").cloned().unwrap_or_default();
+    let first = sandbox.and_then(|s| s.endpoints.first());
     NetworkSettings {
-        sandbox_id: endpoint.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
+        sandbox_id: first.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
         sandbox_key: if state.pid == 0 { String::new() } else { format!("/proc/{}/ns/net", state.pid) },
         ports,
         endpoint_id: bridge.endpoint_id,
@@ -110,29 +113,42 @@ fn network(record: &Record, state: &State, version: ApiVersion) -> NetworkSettin
 }
 
 /// Endpoints by network name; there without addresses while it does not run.
-pub(super) fn networks(
-    record: &Record,
-    state: &State,
-    version: ApiVersion,
-) -> std::collections::BTreeMap<String, EndpointSettings> {
-    let name = match record.config.network_disabled {
-        Some(true) => "none",
-        _ => record.host_config.network_mode.as_str(),
+pub(super) fn networks(record: &Record, state: &State, version: ApiVersion) -> BTreeMap<String, EndpointSettings> {
+    let disabled = record.config.network_disabled == Some(true);
+    let none = [("none".to_owned(), None)].into();
+    let wishes = if disabled { &none } else { &record.networking.endpoints_config };
+    let found = |name: &str| state.sandbox.iter().flat_map(|s| &s.endpoints).find(|e| e.network_name == name);
+    let one = |(name, wish): (&String, &Option<EndpointSettings>)| {
+        let mut settings = wish.clone().unwrap_or_default();
+        if endpoints::is_user_defined(name) {
+            settings.dns_names = Some(endpoints::names(record, &settings));
+            // Below 1.45 the short id is among the aliases; the default bridge has none.
+            if version < ApiVersion::new(45) {
+                settings.aliases.get_or_insert_default().push(record.id.short().to_owned());
+            }
+        }
+        let settings = match found(name) {
+            Some(endpoint) => settled(settings, endpoint),
+            None => settings,
+        };
+        (name.clone(), settings)
     };
-    let wish = record.networking.endpoints_config.values().flatten().next().cloned().unwrap_or_default();
-    let settings = match &state.endpoint {
-        Some(endpoint) => settings(wish, endpoint),
-        None => wish,
-    };
-    let mut settings = settings;
-    // Below 1.45 the short id is among the aliases; the default bridge has none.
-    if version < ApiVersion::new(45) && !matches!(name, "bridge" | "host" | "none") {
-        settings.aliases.get_or_insert_default().push(record.id.short().to_owned());
-    }
-    [(name.to_owned(), settings)].into()
+    wishes.iter().map(one).collect()
 }
 
-fn settings(wish: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
+/// Whether a container is on one of these networks, by name or id prefix.
+pub(super) fn is_on(record: &Record, state: &State, networks: &[String]) -> bool {
+    let mut names = record.networking.endpoints_config.keys();
+    let mut ids = state.sandbox.iter().flat_map(|s| &s.endpoints).map(|e| e.network_id.as_str());
+    let mode = &record.host_config.network_mode;
+    let by_id = |wish: &String, id: &str| !wish.is_empty() && id.starts_with(wish.as_str());
+    networks.is_empty()
+        || networks.contains(mode)
+        || names.any(|name| networks.contains(name))
+        || ids.any(|id| networks.iter().any(|wish| by_id(wish, id)))
+}
+
+fn settled(wish: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
     let text = |ip: Option<std::net::Ipv4Addr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     EndpointSettings {
         network_id: endpoint.network_id.clone(),

@@ -117,8 +117,6 @@ impl Wish<'_> {
         let filters = self.filters;
         let name = format!("/{}", record.name);
         let names = filters.values("name");
-        let mode = record.host_config.network_mode.as_str();
-        let network_id = state.endpoint.as_ref().map_or("", |e| e.network_id.as_str());
         (filters.values("id").is_empty()
             || filters.values("id").iter().any(|id| record.id.as_str().starts_with(id.as_str())))
             && (names.is_empty() || filters.matches("name", &name) || filters.matches("name", &record.name))
@@ -131,9 +129,7 @@ impl Wish<'_> {
             && self.before.is_none_or(|before| record.created < before)
             && self.since.is_none_or(|since| record.created > since)
             && self.ancestors.as_ref().is_none_or(|a| a.contains(&record.image_id) || a.contains(&record.config.image))
-            && (filters.allows("network", mode)
-                || (!network_id.is_empty()
-                    && filters.values("network").iter().any(|w| network_id.starts_with(w.as_str()))))
+            && inspect::is_on(record, state, filters.values("network"))
             && self.volume(record)
             && self.port(record, state)
     }
@@ -148,7 +144,7 @@ impl Wish<'_> {
     }
 
     fn port(&self, record: &Record, state: &State) -> bool {
-        let published: Vec<_> = state.endpoint.iter().flat_map(|e| &e.ports).collect();
+        let published: Vec<_> = state.sandbox.iter().flat_map(|s| &s.ports).collect();
         let wished = |key: &str, have: &dyn Fn(&str) -> bool| {
             let wishes = self.filters.values(key);
             wishes.is_empty() || wishes.iter().any(|w| have(w))
@@ -162,7 +158,7 @@ impl Wish<'_> {
 }
 
 fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSummary {
-    let published = state.endpoint.as_ref().map_or(&[][..], |e| &e.ports);
+    let published = state.sandbox.as_ref().map_or(&[][..], |s| &s.ports);
     // Words with blanks are quoted, the way clients have always shown them.
     let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
     let command: Vec<String> = std::iter::once(record.path.clone()).chain(record.args.iter().map(quoted)).collect();
@@ -173,7 +169,7 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
         image_id: record.image_id.clone(),
         command: command.join(" "),
         created: record.created / 1_000_000_000,
-        ports: if state.endpoint.is_some() { ports::summary(&record.config, published) } else { Vec::new() },
+        ports: if state.sandbox.is_some() { ports::summary(&record.config, published) } else { Vec::new() },
         labels: record.config.labels.clone(),
         state: state.status.word().to_owned(),
         status: status(state, clock::now()),

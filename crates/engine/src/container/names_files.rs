@@ -1,48 +1,122 @@
 //! resolv.conf, hostname and hosts of one container.
 
+use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use budu_network::{Endpoint, files};
+use budu_network::{Endpoint, Sandbox, files};
 
+use super::links::Linked;
 use super::record::Record;
 use super::validate::extra_host;
 use crate::{Error, Options};
 
+/// What resolv.conf was when we wrote it last: if it is something else, the
+/// container's owner edited it, and it is left alone.
+const OWN_RESOLV_CONF: &str = "resolv.conf.own";
+
 /// Writes the three files into `dir`.
-pub(crate) fn write(record: &Record, endpoint: &Endpoint, options: &Options, dir: &Path) -> Result<(), Error> {
+pub(super) fn write(
+    record: &Record,
+    sandbox: &Sandbox,
+    linked: &[Linked],
+    options: &Options,
+    dir: &Path,
+) -> Result<(), Error> {
     let (config, host) = (&record.config, &record.host_config);
     let shared = host.network_mode == "host";
-    let put = |name: &str, text: &str| {
-        let path = dir.join(name);
-        std::fs::write(&path, text).map_err(Error::io("write", &path))
+    put(dir, "hostname", &format!("{}\n", config.hostname))?;
+    write_resolv_conf(record, sandbox, options, dir)?;
+    let mut extra = extra_hosts(record, sandbox)?;
+    extra.extend(linked.iter().map(|link| (link.names.clone(), link.ip)));
+    if shared && extra.is_empty() {
+        return put(dir, "hosts", &fs::read_to_string("/etc/hosts").unwrap_or_default());
+    }
+    let mut text = files::hosts(&extra, files::ipv6_loopback());
+    for endpoint in &sandbox.endpoints {
+        text.push_str(&own_line(record, endpoint));
+    }
+    put(dir, "hosts", &text)
+}
+
+/// Brings the files of a running container up to date. They are mounted into
+/// it, so they are changed and never replaced.
+pub(crate) fn refresh(
+    record: &Record,
+    before: &Sandbox,
+    after: &Sandbox,
+    options: &Options,
+    dir: &Path,
+) -> Result<(), Error> {
+    let lines = |from: &Sandbox, other: &Sandbox| -> Vec<String> {
+        let only = from.endpoints.iter().filter(|e| other.endpoint(&e.network_id).is_none());
+        only.map(|e| own_line(record, e)).filter(|line| !line.is_empty()).collect()
     };
-    put("hostname", &format!("{}\n", config.hostname))?;
+    let (gone, come) = (lines(before, after), lines(after, before));
+    let path = dir.join("hosts");
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let kept = text.split_inclusive('\n').filter(|line| !gone.iter().any(|gone| gone == line));
+    let text: String = kept.chain(come.iter().map(String::as_str)).collect();
+    put(dir, "hosts", &text)?;
+    let own = fs::read(dir.join(OWN_RESOLV_CONF)).ok();
+    if before.resolves() != after.resolves() && own.is_some() && own == fs::read(dir.join("resolv.conf")).ok() {
+        write_resolv_conf(record, after, options, dir)?;
+    }
+    Ok(())
+}
+
+/// Lets a linked container's line lead to where it is now.
+pub(super) fn move_name(link: &Linked, dir: &Path) -> Result<(), Error> {
+    let path = dir.join("hosts");
+    let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let moved = |line: &str| match line.trim_end().split_once('\t') {
+        Some((_, names)) if names == link.names => format!("{}\t{names}\n", link.ip),
+        _ => line.to_owned(),
+    };
+    let moved: String = text.split_inclusive('\n').map(moved).collect();
+    if moved == text { Ok(()) } else { put(dir, "hosts", &moved) }
+}
+
+fn put(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let path = dir.join(name);
+    let write = || fs::File::options().write(true).create(true).truncate(true).open(&path)?.write_all(text.as_bytes());
+    write().map_err(Error::io("write", &path))
+}
+
+fn write_resolv_conf(record: &Record, sandbox: &Sandbox, options: &Options, dir: &Path) -> Result<(), Error> {
+    let host = &record.host_config;
     let or = |wish: &[String], default: &[String]| if wish.is_empty() { default.to_vec() } else { wish.to_vec() };
     let dns = or(&host.dns, &options.dns);
     let search = or(&host.dns_search, &options.dns_search);
     let dns_options = or(&host.dns_options, &options.dns_options);
     let hosts_own = files::host_resolv_conf();
     let untouched = dns.is_empty() && search.is_empty() && dns_options.is_empty();
-    if shared && untouched {
-        put("resolv.conf", &hosts_own)?;
+    let text = if host.network_mode == "host" && untouched {
+        hosts_own
+    } else if sandbox.resolves() {
+        files::resolv_conf_inside(&hosts_own, &sandbox.dns, &search, &dns_options)
     } else {
-        put("resolv.conf", &files::resolv_conf(&hosts_own, &dns, &search, &dns_options))?;
-    }
-    let extra = extra_hosts(record, endpoint)?;
-    if shared && extra.is_empty() {
-        return put("hosts", &std::fs::read_to_string("/etc/hosts").unwrap_or_default());
-    }
-    let ip = endpoint.ip.map(IpAddr::V4);
-    put("hosts", &files::hosts(&config.hostname, &config.domainname, ip, &extra, files::ipv6_loopback()))
+        files::resolv_conf(&hosts_own, &dns, &search, &dns_options)
+    };
+    put(dir, "resolv.conf", &text)?;
+    put(dir, OWN_RESOLV_CONF, &text)
 }
 
-fn extra_hosts(record: &Record, endpoint: &Endpoint) -> Result<Vec<(String, IpAddr)>, Error> {
+/// The line of `hosts` with the address on one network.
+fn own_line(record: &Record, endpoint: &Endpoint) -> String {
+    match endpoint.ip {
+        Some(ip) => files::own_line(&record.config.hostname, &record.config.domainname, ip.into()),
+        None => String::new(),
+    }
+}
+
+fn extra_hosts(record: &Record, sandbox: &Sandbox) -> Result<Vec<(String, IpAddr)>, Error> {
     let mut list = Vec::new();
     for text in record.host_config.extra_hosts.iter().flatten() {
         let (host, address) = extra_host(text)?;
         let address = match address {
-            "host-gateway" => endpoint.gateway.map(IpAddr::V4),
+            "host-gateway" => sandbox.gateway().and_then(|e| e.gateway).map(IpAddr::V4),
             address => address.parse().ok(),
         };
         let missing =

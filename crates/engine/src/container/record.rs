@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use budu_network::Endpoint;
+use budu_network::Sandbox;
 use budu_spec::Id;
 use budu_spec::docker::{ContainerConfig, Health, HostConfig, NetworkingConfig, Why};
 use serde::de::DeserializeOwned;
@@ -125,8 +125,8 @@ pub(crate) struct State {
     pub(crate) failures: u32,
     /// Somebody stopped it: the policy `unless-stopped` leaves it alone.
     pub(crate) stopped_by_hand: bool,
-    /// Its place in the network, while it runs.
-    pub(crate) endpoint: Option<Endpoint>,
+    /// Its places in its networks, while it runs.
+    pub(crate) sandbox: Option<Sandbox>,
     /// What its probes said, once it was started with a health check.
     pub(crate) health: Option<Health>,
     /// Why it ended last, or could not be started.

@@ -29,6 +29,10 @@ impl Engine {
         }
         container.set_record(record);
         self.free_name(&old, &container.id);
+        if let Some(sandbox) = self.networks().rename(container.id.as_str(), new) {
+            container.state().sandbox = Some(sandbox);
+            self.save_state(&container, false)?;
+        }
         self.tell(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }

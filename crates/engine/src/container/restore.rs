@@ -94,12 +94,7 @@ impl Engine {
     }
 
     fn adopt(&self, container: &Arc<Container>, frames: Frames<UnixStream>) {
-        let endpoint = container.state().endpoint.clone();
-        if let Some(endpoint) = endpoint
-            && let Err(error) = self.networks().adopt(&endpoint)
-        {
-            tracing::warn!(container = %container.id, %error, "its network could not be taken over");
-        }
+        self.adopt_networks(container);
         let (control, commands) = Control::pair();
         container.set_control(Some(control));
         container.progress.send_modify(|p| p.running = true);

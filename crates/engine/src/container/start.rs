@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use budu_image::RootFs;
-use budu_network::{AttachRequest, Endpoint, Mode};
+use budu_network::Sandbox;
 use budu_runtime::compile::{self, Extras};
 use budu_runtime::plan::{LogPlan, Plan, Rootfs, Stdio};
 use budu_runtime::protocol::{self, Event, Failure, FailureClass, Request};
@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 
 use super::record::{Record, Status, save};
 use super::shim::{Control, Frames, adopt};
-use super::{Container, attach, cdi, exit, health, mounts, names_files, ports, spec, why};
+use super::{Container, attach, cdi, exit, health, links, mounts, names_files, spec, why};
 use crate::engine::private_dir;
 use crate::{Engine, Error, clock};
 
@@ -64,7 +64,7 @@ impl Engine {
             state.why = Some(why::start_failed(&state.error));
             state.exit_code = code;
             state.pid = 0;
-            state.endpoint = None;
+            state.sandbox = None;
             if state.status != Status::Exited {
                 state.status = Status::Created;
             }
@@ -81,15 +81,15 @@ impl Engine {
     }
 
     async fn bring_up(&self, container: &Arc<Container>) -> Result<(), Error> {
-        let record = self.ready_mounts(container.record()).await?;
+        let record = self.ready_mounts(self.with_shared_names(container)?).await?;
         let run_dir = self.run_dir(&container.id);
         fresh_dir(&run_dir)?;
-        let attachment = self.networks().attach(&attach_request(&record)?)?;
+        let (netns, sandbox) = self.enter_networks(&record)?;
         let wired = Wired { engine: self, id: container.id.as_str(), kept: false };
-        let plan = self.plan(&record, &attachment.endpoint)?;
-        let netns = attachment.netns.as_ref().map(std::os::fd::AsFd::as_fd);
-        let stream = self.0.parts.launcher.new_shim(netns).and_then(adopt).map_err(shim_gone)?;
-        drop(attachment.netns);
+        let plan = self.plan(&record, &sandbox)?;
+        let stream = self.0.parts.launcher.new_shim(netns.as_ref().map(std::os::fd::AsFd::as_fd));
+        let stream = stream.and_then(adopt).map_err(shim_gone)?;
+        drop(netns);
         let mut frames = Frames::messages(stream);
         let failed = |failure| explain(failure, &record.path, "create");
         let mut requests = protocol::encode(&Request::Create(Box::new(plan)));
@@ -104,14 +104,14 @@ impl Engine {
             ask(&mut frames, &[]).await.map_err(failed)?
         };
         wired.keep();
-        self.commit(container, started, attachment.endpoint, frames);
+        self.commit(container, started, sandbox, frames);
         // Clients that came after the first look and before it was running.
         attach::connect_waiting(container, &run_dir).await;
         Ok(())
     }
 
     /// The container runs: says so to everybody, and watches it from now on.
-    fn commit(&self, container: &Arc<Container>, pid: u32, endpoint: Endpoint, frames: Frames<UnixStream>) {
+    fn commit(&self, container: &Arc<Container>, pid: u32, sandbox: Sandbox, frames: Frames<UnixStream>) {
         {
             let mut state = container.state();
             state.status = Status::Running;
@@ -121,7 +121,7 @@ impl Engine {
             state.oom_killed = false;
             state.started_at = clock::now();
             state.finished_at = 0;
-            state.endpoint = Some(endpoint);
+            state.sandbox = Some(sandbox);
             health::begin(&mut state, &container.record().config);
         }
         let (control, commands) = Control::pair();
@@ -131,17 +131,26 @@ impl Engine {
         if let Err(error) = self.save_state(container, false) {
             tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
         }
+        self.tell_linked(container);
         self.tell(container, "start", &[]);
         health::start(self, container);
         exit::watch(self.clone(), Arc::clone(container), frames, commands);
     }
 
     /// Everything the shim needs to know.
-    fn plan(&self, record: &Record, endpoint: &Endpoint) -> Result<Plan, Error> {
+    fn plan(&self, record: &Record, sandbox: &Sandbox) -> Result<Plan, Error> {
         let run_dir = self.run_dir(&record.id);
         let host = &record.host_config;
-        names_files::write(record, endpoint, self.options(), &run_dir)?;
-        let mut spec = spec::build(record, &run_dir, &self.0.options.cgroup_parent, self.donors(record)?)?;
+        let linked = self.linked(record)?;
+        let owner = self.files_owner(record);
+        let files = owner.as_ref().map_or(run_dir.clone(), |owner| self.run_dir(&owner.id));
+        if owner.is_none() {
+            names_files::write(record, sandbox, &linked, self.options(), &files)?;
+        }
+        let mut spec = spec::build(record, &files, &self.0.options.cgroup_parent, self.donors(record)?)?;
+        if let Some(process) = &mut spec.process {
+            links::extend(&mut process.env, &linked);
+        }
         cdi::inject(record, &self.0.options.cdi_directories, &mut spec)?;
         let hooks_dir = self.hooks_dir(record, &spec)?;
         let RootFs { lower, upper, work } = self.images().rootfs(record.id.as_str())?;
@@ -208,10 +217,8 @@ impl Wired<'_> {
 
 impl Drop for Wired<'_> {
     fn drop(&mut self) {
-        if !self.kept
-            && let Err(error) = self.engine.networks().detach(self.id)
-        {
-            tracing::warn!(container = self.id, %error, "could not return the network of a failed start");
+        if !self.kept {
+            self.engine.leave_networks(self.id);
         }
     }
 }
@@ -227,32 +234,6 @@ fn fresh_dir(dir: &std::path::Path) -> Result<(), Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => private_dir(dir),
         other => other.map_err(Error::io("create directory", dir)),
     }
-}
-
-/// What is asked of the network.
-fn attach_request(record: &Record) -> Result<AttachRequest, Error> {
-    let host = &record.host_config;
-    let mode: Mode = match record.config.network_disabled {
-        Some(true) => Mode::None,
-        _ => host.network_mode.parse()?,
-    };
-    let predefined = ["default", "bridge", "host", "none"];
-    if let Some(name) = record.networking.endpoints_config.keys().find(|n| !predefined.contains(&n.as_str())) {
-        return Err(Error::NoSuchNetwork { name: name.clone() });
-    }
-    let wish = record.networking.endpoints_config.values().flatten().next();
-    let mac = wish.map(|w| w.mac_address.as_str()).filter(|m| !m.is_empty()).or(record.config.mac_address.as_deref());
-    let ip = wish.and_then(|w| w.ipam_config.as_ref()).map(|i| i.ipv4_address.as_str()).filter(|a| !a.is_empty());
-    let net = |(key, _): &(&String, &String)| key.starts_with("net.");
-    Ok(AttachRequest {
-        container: record.id.to_string(),
-        name: record.name.clone(),
-        mode,
-        ports: if mode == Mode::Bridge { ports::requests(&record.config, host)? } else { Vec::new() },
-        mac: mac.filter(|m| !m.is_empty()).map(str::parse).transpose()?,
-        ip: ip.map(|a| a.parse().map_err(|_| Error::invalid(format!("invalid IPv4 address: {a}")))).transpose()?,
-        sysctls: host.sysctls.iter().flatten().filter(net).map(|(k, v)| (k.clone(), v.clone())).collect(),
-    })
 }
 
 /// Sends encoded requests on the control connection and waits for the next

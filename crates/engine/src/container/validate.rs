@@ -50,9 +50,7 @@ pub(crate) fn validate(
 /// Features of Docker that are not built yet are named, never ignored.
 fn unsupported(wish: &ContainerCreate) -> Result<(), Error> {
     let host = &wish.host_config;
-    let some = |list: &Option<Vec<String>>| !list.as_ref().is_none_or(Vec::is_empty);
     let table = [
-        (some(&host.links), "links"),
         (!host.cgroup.is_empty(), "joining another container's cgroup"),
         (host.userns_mode == "private", "user namespaces"),
     ];
@@ -176,16 +174,57 @@ fn network(wish: &ContainerCreate) -> Result<(), Error> {
     let host = &wish.host_config;
     let mode = host.network_mode.as_str();
     if mode.starts_with("container:") {
-        return Err(Error::unsupported("joining another container's network namespace"));
+        shared_network(wish)?;
     }
     // Whether the network exists is asked at start, as in Docker: clients take
     // a "not found" of create for a missing image and pull it.
+    if mode == "host" && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return Err(Error::invalid(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        ));
+    }
     if mode == "host" && host.sysctls.iter().flatten().any(|(key, _)| key.starts_with("net.")) {
         let key =
             host.sysctls.iter().flatten().map(|(k, _)| k).find(|k| k.starts_with("net.")).map_or("", String::as_str);
         return Err(Error::invalid(format!("sysctl '{key}' not allowed in host network namespace")));
     }
     sysctls(host)
+}
+
+/// What a container that shares another one's network cannot have.
+fn shared_network(wish: &ContainerCreate) -> Result<(), Error> {
+    let (config, host) = (&wish.config, &wish.host_config);
+    if host.network_mode == "container:" {
+        return Err(Error::invalid("invalid network mode: invalid container format container:<name|id>"));
+    }
+    let table = [
+        (!config.hostname.is_empty(), "conflicting options: hostname and the network mode"),
+        (
+            host.links.as_ref().is_some_and(|links| !links.is_empty()),
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (!host.dns.is_empty(), "conflicting options: dns and the network mode"),
+        (
+            host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()),
+            "conflicting options: custom host-to-IP mapping and the network mode",
+        ),
+        (
+            config.mac_address.as_ref().is_some_and(|mac| !mac.is_empty()),
+            "conflicting options: mac-address and the network mode",
+        ),
+        (
+            !host.port_bindings.is_empty() || host.publish_all_ports,
+            "conflicting options: port publishing and the container type network mode",
+        ),
+        (
+            config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty()),
+            "conflicting options: port exposing and the container type network mode",
+        ),
+    ];
+    match table.into_iter().find(|(given, _)| *given) {
+        Some((_, text)) => Err(Error::invalid(text)),
+        None => Ok(()),
+    }
 }
 
 /// Only kernel parameters of the container's own namespaces may be set.
@@ -354,10 +393,7 @@ mod tests {
 
     #[test]
     fn missing_features_are_named() {
-        for (json, feature) in [
-            (r#"{"HostConfig":{"NetworkMode":"container:x"}}"#, "joining another container's network namespace"),
-            (r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog"),
-        ] {
+        for (json, feature) in [(r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog")] {
             assert_eq!(check(json).unwrap_err(), format!("{feature} is not implemented"), "{json}");
         }
     }

@@ -63,10 +63,8 @@ pub(crate) fn answer(query: &[u8], book: &Book, view: &View, stream: bool, turn:
         None => return Some(Answer::Forward),
     };
     let mut reply = reply_to(&packet, RCODE::NoError);
-    reply.answers = data
-        .into_iter()
-        .map(|data| ResourceRecord::new(question.qname.clone(), CLASS::IN, TTL, data))
-        .collect();
+    reply.answers =
+        data.into_iter().map(|data| ResourceRecord::new(question.qname.clone(), CLASS::IN, TTL, data)).collect();
     loop {
         let bytes = reply.build_bytes_vec_compressed().ok()?;
         if bytes.len() <= limit || reply.answers.pop().is_none() {

@@ -147,13 +147,13 @@ pub struct Ipam {
 #[serde(rename_all = "PascalCase", default)]
 pub struct IpamPool {
     /// CIDR.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub subnet: String,
     /// Addresses are handed out of this range.
-    #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub ip_range: String,
     /// Gateway.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub gateway: String,
     /// Addresses taken by others.
     #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "Option::is_none")]
@@ -177,4 +177,107 @@ pub struct NetworkContainer {
     /// CIDR.
     #[serde(rename = "IPv6Address")]
     pub ipv6_address: String,
+}
+
+/// Body of `POST /networks/create`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkCreate {
+    /// Name.
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    /// Refuse names that exist; always done since API 1.44.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_duplicate: Option<bool>,
+    /// Driver.
+    #[serde(deserialize_with = "nullable")]
+    pub driver: String,
+    /// `local` or `swarm`.
+    #[serde(deserialize_with = "nullable")]
+    pub scope: String,
+    /// With IPv4, from API 1.48.
+    #[serde(rename = "EnableIPv4", skip_serializing_if = "Option::is_none")]
+    pub enable_ipv4: Option<bool>,
+    /// With IPv6.
+    #[serde(rename = "EnableIPv6", skip_serializing_if = "Option::is_none")]
+    pub enable_ipv6: Option<bool>,
+    /// Address management.
+    #[serde(rename = "IPAM")]
+    pub ipam: Option<IpamRequest>,
+    /// No way out.
+    #[serde(deserialize_with = "nullable")]
+    pub internal: bool,
+    /// Containers may be attached by hand (swarm).
+    #[serde(deserialize_with = "nullable")]
+    pub attachable: bool,
+    /// Routing mesh (swarm).
+    #[serde(deserialize_with = "nullable")]
+    pub ingress: bool,
+    /// Configuration only.
+    #[serde(deserialize_with = "nullable")]
+    pub config_only: bool,
+    /// Source of the configuration.
+    pub config_from: Option<ConfigReference>,
+    /// Driver options.
+    #[serde(deserialize_with = "nullable")]
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Address management of a network to be.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamRequest {
+    /// Driver.
+    #[serde(deserialize_with = "nullable")]
+    pub driver: String,
+    /// Driver options.
+    pub options: Option<BTreeMap<String, String>>,
+    /// Pools.
+    #[serde(deserialize_with = "nullable")]
+    pub config: Vec<IpamPool>,
+}
+
+/// Answer of `POST /networks/create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkCreated {
+    /// Id.
+    pub id: String,
+    /// Always empty.
+    pub warning: String,
+}
+
+/// Body of `POST /networks/{id}/connect`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkConnect {
+    /// Name or id.
+    #[serde(deserialize_with = "nullable")]
+    pub container: String,
+    /// Wishes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_config: Option<EndpointSettings>,
+}
+
+/// Body of `POST /networks/{id}/disconnect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkDisconnect {
+    /// Name or id.
+    #[serde(deserialize_with = "nullable")]
+    pub container: String,
+    /// Even if it is broken.
+    #[serde(deserialize_with = "nullable")]
+    pub force: bool,
+}
+
+/// Answer of `POST /networks/prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworksPruned {
+    /// Names.
+    pub networks_deleted: Option<Vec<String>>,
 }
