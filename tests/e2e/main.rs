@@ -5,6 +5,7 @@
 
 mod api;
 mod attach_tty;
+mod compose;
 mod containment;
 mod devices;
 mod errors;
@@ -43,6 +44,7 @@ fn main() {
     logs::tests(&mut suite);
     network::tests(&mut suite);
     networks::tests(&mut suite);
+    compose::tests(&mut suite);
     limits::tests(&mut suite);
     health::tests(&mut suite);
     update::tests(&mut suite);

@@ -99,8 +99,9 @@ impl Networks {
         }
     }
 
-    /// The definition of a network, by id, name or unique id prefix.
-    pub(crate) fn definition(&self, name_or_id: &str) -> Result<Arc<Definition>, Error> {
+    /// The definition of a network, by id, name or unique id prefix; cheaper
+    /// than [`get`](Networks::get).
+    pub fn definition(&self, name_or_id: &str) -> Result<Arc<Definition>, Error> {
         let state = self.core.state();
         let open = || state.places.values().filter(|place| !place.closed).map(|place| &place.definition);
         let exact = open().find(|definition| definition.id == name_or_id);

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::{Mount, World, cache_dir};
 
 /// Packages that make up the peers.
-pub const PACKAGES: [&str; 13] = [
+pub const PACKAGES: [&str; 14] = [
     "docker.io",
     "docker-cli",
+    "docker-compose",
     "podman",
     "crun",
     "runc",
@@ -24,6 +25,11 @@ pub const PACKAGES: [&str; 13] = [
 /// The root directory the peers live in; made by `cargo xtask peers`.
 pub fn root() -> PathBuf {
     cache_dir().join("peers/forky")
+}
+
+/// Docker's Compose, which runs outside of that directory too.
+pub fn compose() -> PathBuf {
+    root().join("usr/libexec/docker/cli-plugins/docker-compose")
 }
 
 /// Whether `cargo xtask peers` has been run.

@@ -2,6 +2,7 @@
 //! connecting and disconnecting by hand.
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -54,6 +55,15 @@ impl Engine {
         Ok(container.record())
     }
 
+    /// Where a container finds the host: its own gateway, or that of the
+    /// default bridge if it has none.
+    pub(super) fn host_gateway(&self, record: &Record, sandbox: &Sandbox) -> Option<IpAddr> {
+        // Looking costs a conversation with the kernel.
+        record.host_config.extra_hosts.iter().flatten().find(|host| host.ends_with("host-gateway"))?;
+        let own = sandbox.gateway().and_then(|endpoint| endpoint.gateway).map(IpAddr::V4);
+        own.or_else(|| self.networks().get("bridge").ok()?.pool4()?.0.gateway)
+    }
+
     /// Takes a container that ended, or could not start, out of its networks.
     pub(super) fn leave_networks(&self, container: &str) {
         let sandbox = self.networks().sandbox(container);
@@ -66,7 +76,7 @@ impl Engine {
     }
 
     fn tell_network(&self, action: &str, endpoint: &Endpoint) {
-        let network = self.networks().get(&endpoint.network_id);
+        let network = self.networks().definition(&endpoint.network_id);
         let driver = network.map_or(Mode::Bridge, |network| network.driver).driver();
         let attributes = [("container", &*endpoint.container), ("name", &*endpoint.network_name), ("type", driver)];
         let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -140,8 +150,8 @@ impl Engine {
         if endpoints::donor(&record.host_config.network_mode).is_some() {
             return Err(Error::invalid(SHARED));
         }
-        let network = self.networks().get(network)?;
-        endpoints::check(&network.name, &settings, Some(&network.definition))?;
+        let network = self.networks().definition(network)?;
+        endpoints::check(&network.name, &settings, Some(&network))?;
         let wishes = &record.networking.endpoints_config;
         let connected = wishes.contains_key(&network.name);
         if !connected {
@@ -166,7 +176,7 @@ impl Engine {
             ));
         }
         for other in record.networking.endpoints_config.keys() {
-            let driver = self.networks().get(other).map(|network| network.driver);
+            let driver = self.networks().definition(other).map(|network| network.driver);
             match (driver, joining) {
                 (Ok(Mode::Host), _) | (_, Mode::Host) => return Err(Error::invalid(SHARED)),
                 (Ok(Mode::None), _) | (_, Mode::None) => {
@@ -216,7 +226,7 @@ impl Engine {
     /// [`Error::Network`] when it is not connected.
     pub async fn disconnect(&self, network: &str, name: &str, force: bool) -> Result<(), Error> {
         let container = self.find(name)?;
-        let known = self.networks().get(network);
+        let known = self.networks().definition(network);
         let _turn = container.turn.lock().await;
         refuse_removal(&container)?;
         let mut record = (*container.record()).clone();

@@ -51,8 +51,8 @@ impl Engine {
         let mut settled = BTreeMap::new();
         for (name, settings) in std::mem::take(config) {
             let mut settings = settings.unwrap_or_default();
-            let found = self.networks().get(&name).ok();
-            let definition = found.as_ref().map(|network| &*network.definition);
+            let found = self.networks().definition(&name).ok();
+            let definition = found.as_deref();
             check(&name, &settings, definition)
                 .map_err(|e| Error::invalid(format!("invalid config for network {name}: {e}")))?;
             operational(&mut settings);
@@ -60,7 +60,7 @@ impl Engine {
             settled.insert(name, Some(settings));
         }
         if settled.is_empty() {
-            let name = self.networks().get(&mode).map_or(mode.clone(), |network| network.name.clone());
+            let name = self.networks().definition(&mode).map_or(mode.clone(), |network| network.name.clone());
             settled.insert(name, Some(EndpointSettings::default()));
         }
         *config = settled;
@@ -73,8 +73,8 @@ impl Engine {
         let net = |(key, _): &(&String, &String)| key.starts_with("net.");
         let mut joins = Vec::new();
         for (name, settings) in ordered(record) {
-            let network = self.networks().get(&name)?;
-            check(&network.name, &settings, Some(&network.definition))?;
+            let network = self.networks().definition(&name)?;
+            check(&network.name, &settings, Some(&network))?;
             joins.push(join(record, &network.name, &settings)?);
         }
         let bridged = joins.iter().any(|join| !matches!(join.network.as_str(), "host" | "none"));

@@ -16,11 +16,13 @@ use crate::{Error, Options};
 /// container's owner edited it, and it is left alone.
 const OWN_RESOLV_CONF: &str = "resolv.conf.own";
 
-/// Writes the three files into `dir`.
+/// Writes the three files into `dir`. `host_gateway` is where a container
+/// finds the host.
 pub(super) fn write(
     record: &Record,
     sandbox: &Sandbox,
     linked: &[Linked],
+    host_gateway: Option<IpAddr>,
     options: &Options,
     dir: &Path,
 ) -> Result<(), Error> {
@@ -28,7 +30,7 @@ pub(super) fn write(
     let shared = host.network_mode == "host";
     put(dir, "hostname", &format!("{}\n", config.hostname))?;
     write_resolv_conf(record, sandbox, options, dir)?;
-    let mut extra = extra_hosts(record, sandbox)?;
+    let mut extra = extra_hosts(record, host_gateway)?;
     extra.extend(linked.iter().map(|link| (link.names.clone(), link.ip)));
     if shared && extra.is_empty() {
         return put(dir, "hosts", &fs::read_to_string("/etc/hosts").unwrap_or_default());
@@ -111,12 +113,12 @@ fn own_line(record: &Record, endpoint: &Endpoint) -> String {
     }
 }
 
-fn extra_hosts(record: &Record, sandbox: &Sandbox) -> Result<Vec<(String, IpAddr)>, Error> {
+fn extra_hosts(record: &Record, host_gateway: Option<IpAddr>) -> Result<Vec<(String, IpAddr)>, Error> {
     let mut list = Vec::new();
     for text in record.host_config.extra_hosts.iter().flatten() {
         let (host, address) = extra_host(text)?;
         let address = match address {
-            "host-gateway" => sandbox.gateway().and_then(|e| e.gateway).map(IpAddr::V4),
+            "host-gateway" => host_gateway,
             address => address.parse().ok(),
         };
         let missing =

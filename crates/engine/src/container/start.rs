@@ -145,7 +145,8 @@ impl Engine {
         let owner = self.files_owner(record);
         let files = owner.as_ref().map_or(run_dir.clone(), |owner| self.run_dir(&owner.id));
         if owner.is_none() {
-            names_files::write(record, sandbox, &linked, self.options(), &files)?;
+            let gateway = self.host_gateway(record, sandbox);
+            names_files::write(record, sandbox, &linked, gateway, self.options(), &files)?;
         }
         let mut spec = spec::build(record, &files, &self.0.options.cgroup_parent, self.donors(record)?)?;
         if let Some(process) = &mut spec.process {

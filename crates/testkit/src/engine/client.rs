@@ -51,6 +51,13 @@ impl ClientHandle {
         self
     }
 
+    /// Another program that takes the engine's address from its environment.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> ClientHandle {
+        self.program = program;
+        self
+    }
+
     /// The command with `args`, not started yet.
     pub fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
