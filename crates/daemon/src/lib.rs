@@ -6,22 +6,27 @@
 //! stop. Nothing here decides anything about containers: a handler decodes,
 //! calls the owner of the data, encodes.
 //!
-//! - `args`, `config`, `file`: what the user wants.
-//! - `listen`, `serve`: sockets and connections.
+//! - `config/`: what the user wants, and what a reload changes.
+//! - `listen`, `serve`: sockets and connections; `notify`: the service manager.
+//! - `authz`: plugins that are asked about each request.
+//! - `gate/`: what older API versions looked like.
 //! - `http/`: bodies, errors, streams, hijacking; the one table from error
 //!   classes to HTTP statuses.
 //! - `route`: which handler answers which path; `version`: for which versions.
 //! - `routes/`: the handlers, by resource.
 #![forbid(unsafe_code)]
 
-mod args;
+mod authz;
 mod built_in;
 mod config;
-mod file;
+mod gate;
 mod host;
 mod http;
 mod life;
 mod listen;
+mod log;
+mod metrics;
+mod notify;
 mod route;
 mod routes;
 mod serve;
@@ -39,8 +44,8 @@ pub use config::Config;
 /// What every handler may use.
 #[derive(Debug)]
 pub(crate) struct App {
-    /// What was configured.
-    pub(crate) config: Config,
+    /// What is configured.
+    pub(crate) config: config::live::Live,
     /// Containers, and the way to images and networks.
     pub(crate) engine: Engine,
     /// Id of this daemon, stable over restarts.
@@ -49,6 +54,8 @@ pub(crate) struct App {
     pub(crate) host: host::Facts,
     /// The image that is part of the binary.
     pub(crate) built_in: built_in::BuiltIn,
+    /// What was counted since the start.
+    pub(crate) metrics: metrics::Counters,
 }
 
 /// What handlers share.

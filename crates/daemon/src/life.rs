@@ -16,10 +16,11 @@ use budu_runtime::Launcher;
 use rustix::fs::{FlockOperation, flock};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::{self, Wish};
 use crate::built_in::BuiltIn;
-use crate::config::Config;
-use crate::{App, Shared, host, listen, serve};
+use crate::config::live::Live;
+use crate::config::{self, Command, Config, Wish};
+use crate::log::Log;
+use crate::{App, Shared, host, listen, metrics, notify, serve};
 
 /// Threads that carry requests.
 const WORKERS: usize = 2;
@@ -42,10 +43,14 @@ impl Fatal {
 
 /// See [`crate::main`].
 pub(crate) fn main(args: Vec<OsString>, hello: &'static [u8]) -> i32 {
-    let config = match args::parse(args) {
-        Ok(Wish::Run(config)) => *config,
+    let command = match config::parse(args) {
+        Ok(Wish::Run(command)) => *command,
         Ok(Wish::Print(text)) => {
             let _ = io::stdout().write_all(text.as_bytes());
+            return 0;
+        }
+        Ok(Wish::Validate) => {
+            let _ = writeln!(io::stderr(), "configuration OK");
             return 0;
         }
         Err(problem) => {
@@ -53,8 +58,8 @@ pub(crate) fn main(args: Vec<OsString>, hello: &'static [u8]) -> i32 {
             return 1;
         }
     };
-    log_to_stderr(&config);
-    match run(config, hello) {
+    let log = Log::to_stderr(&command.config);
+    match run(command, log, hello) {
         Ok(()) => 0,
         Err(error) => {
             let _ = writeln!(io::stderr(), "budu daemon: {error}");
@@ -63,8 +68,18 @@ pub(crate) fn main(args: Vec<OsString>, hello: &'static [u8]) -> i32 {
     }
 }
 
-fn run(config: Config, hello: &'static [u8]) -> Result<(), Fatal> {
-    let ready = ready_pipe();
+/// What was there before the daemon began.
+struct Inherited {
+    /// The pipe that whoever started us waits on.
+    ready: Option<OwnedFd>,
+    /// The service manager's sockets.
+    sockets: Vec<(String, OwnedFd)>,
+}
+
+fn run(command: Command, log: Log, hello: &'static [u8]) -> Result<(), Fatal> {
+    let config = command.config.clone();
+    // Taken before anybody could inherit them from us.
+    let inherited = Inherited { ready: ready_pipe(), sockets: notify::sockets() };
     let group = host::group_id(&config.group);
     directory(&config.data_root, 0o710)?;
     directory(&config.exec_root, 0o710)?;
@@ -83,48 +98,62 @@ fn run(config: Config, hello: &'static [u8]) -> Result<(), Fatal> {
         .build()
         .map_err(|e| Fatal(format!("cannot start threads: {e}")))?;
     let _pidfile = config.pidfile.as_deref().map(PidFile::write).transpose()?;
-    let result = runtime.block_on(live(config, launcher, ready, group, hello));
+    let result = runtime.block_on(live(command, log, launcher, inherited, group, hello));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
 async fn live(
-    config: Config,
+    command: Command,
+    log: Log,
     launcher: Launcher,
-    ready: Option<OwnedFd>,
+    inherited: Inherited,
     group: Option<u32>,
     hello: &'static [u8],
 ) -> Result<(), Fatal> {
     // Before anything that takes time: a signal must never be lost.
     let hook = |kind| signal(kind).map_err(|e| Fatal(format!("cannot listen to signals: {e}")));
     let (mut term, mut int) = (hook(SignalKind::terminate())?, hook(SignalKind::interrupt())?);
+    let mut hangup = hook(SignalKind::hangup())?;
+    let config = command.config.clone();
     // Bound first, so that clients that come early wait instead of failing.
-    let listeners = listen::bind(&config, group)?;
+    let listeners = listen::bind(&config, group, inherited.sockets).await?;
+    let metrics_listener = metrics::bind(config.metrics_addr.as_deref()).await?;
     let engine = open(&config, launcher)?;
     engine.restore().await.map_err(|e| Fatal(format!("cannot take up the containers of an earlier run: {e}")))?;
     let id = host::daemon_id(&config.data_root).map_err(Fatal::io("read the id in", &config.data_root))?;
     let host = host::Facts::detect();
-    let app: Shared = Arc::new(App { config, engine, id, host, built_in: BuiltIn::new(hello) });
-    for (path, _) in &listeners {
-        tracing::info!(socket = %path.display(), "listening");
+    let metrics = metrics::Counters::default();
+    let app: Shared =
+        Arc::new(App { config: Live::new(command), engine, id, host, built_in: BuiltIn::new(hello), metrics });
+    for listener in &listeners {
+        tracing::info!(address = listener.address, "listening");
     }
-    if !app.config.ignored.is_empty() {
-        tracing::info!(settings = ?app.config.ignored, "accepted without effect");
+    if !config.ignored.is_empty() {
+        tracing::info!(settings = ?config.ignored, "accepted without effect");
     }
-    let paths: Vec<PathBuf> = listeners.iter().map(|(path, _)| path.clone()).collect();
+    let paths: Vec<PathBuf> = listeners.iter().filter_map(|listener| listener.path.clone()).collect();
     let servers = serve::start(&app, listeners);
-    announce(ready);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    let metrics_server = metrics::start(&app, metrics_listener);
+    announce(inherited.ready);
+    notify::tell("READY=1");
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hangup.recv() => reload(&app, &log),
+        }
     }
     tracing::info!("ending");
+    notify::tell("STOPPING=1");
     servers.abort();
+    drop(metrics_server);
     for path in paths {
         let _ = std::fs::remove_file(path);
     }
-    if !app.config.live_restore {
-        let grace = Duration::from_secs(app.config.shutdown_timeout);
+    let config = app.config.get();
+    if !config.live_restore {
+        let grace = Duration::from_secs(config.shutdown_timeout);
         let stop = app.engine.stop_all(grace);
         // A second signal ends the waiting: containers are then taken up again by the next daemon.
         tokio::select! {
@@ -137,17 +166,36 @@ async fn live(
     Ok(())
 }
 
+/// Reads the file again.
+fn reload(app: &Shared, log: &Log) {
+    notify::tell("RELOADING=1");
+    match app.config.reload() {
+        Ok(config) => {
+            log.set(&config);
+            app.engine.images().reconfigure(&images(&config));
+            let mut attributes = config.attributes();
+            attributes.insert("name".to_owned(), app.host.name.clone());
+            tracing::info!(?attributes, "the configuration was read again");
+            app.engine.events().publish("daemon", "reload", &app.id, attributes);
+        }
+        Err(problem) => tracing::error!(%problem, "the configuration stays as it was"),
+    }
+    notify::tell("READY=1");
+}
+
+/// Settings of the image store.
+fn images(config: &Config) -> budu_image::Options {
+    budu_image::Options {
+        insecure_registries: config.insecure_registries.clone(),
+        max_concurrent_downloads: config.max_concurrent_downloads,
+        max_download_attempts: config.max_download_attempts,
+        ..budu_image::Options::default()
+    }
+}
+
 fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
-    let images = Store::open(
-        &config.data_root.join("image"),
-        budu_image::Options {
-            insecure_registries: config.insecure_registries.clone(),
-            max_concurrent_downloads: config.max_concurrent_downloads,
-            max_download_attempts: config.max_download_attempts,
-            ..budu_image::Options::default()
-        },
-    )
-    .map_err(|e| Fatal(format!("cannot open the image store: {e}")))?;
+    let images = Store::open(&config.data_root.join("image"), images(config))
+        .map_err(|e| Fatal(format!("cannot open the image store: {e}")))?;
     let networks = Networks::open(budu_network::Config {
         bridge: config.bridge.clone(),
         bip: config.bip,
@@ -241,23 +289,6 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-fn log_to_stderr(config: &Config) {
-    let level = match config.log_level.as_str() {
-        _ if config.debug => tracing::Level::DEBUG,
-        "trace" => tracing::Level::TRACE,
-        "debug" => tracing::Level::DEBUG,
-        "warn" => tracing::Level::WARN,
-        "error" | "fatal" => tracing::Level::ERROR,
-        _ => tracing::Level::INFO,
-    };
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .try_init();
 }
 
 #[cfg(test)]

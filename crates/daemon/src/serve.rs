@@ -1,21 +1,34 @@
 //! Connections and requests.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use budu_engine::caller::{self, Caller};
+use budu_dial::tls;
+use budu_engine::caller::{self, Caller as Process};
 use budu_spec::docker::ApiVersion;
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue, SERVER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::{UnixListener, UnixStream};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::http::{Body, Call, Failure, Query};
-use crate::{Shared, route, routes, version};
+use crate::authz::Caller;
+use crate::http::{Body, Call, Failure, Query, RequestBody, refuse_web_pages};
+use crate::listen::{Guard, Listener, Socket};
+use crate::{Shared, authz, route, routes, version};
+
+/// TCP connections at once.
+const STRANGERS: usize = 1024;
+/// How long a TCP client may take to agree on encryption.
+const GREETING: Duration = Duration::from_secs(10);
+/// How long a TCP client may take to say what it wants; Docker's limit.
+const HEADERS: Duration = Duration::from_secs(5 * 60);
 
 /// The tasks that accept connections.
 #[derive(Debug)]
@@ -29,57 +42,114 @@ impl Servers {
 }
 
 /// Starts accepting on all sockets.
-pub(crate) fn start(app: &Shared, listeners: Vec<(PathBuf, UnixListener)>) -> Servers {
+pub(crate) fn start(app: &Shared, listeners: Vec<Listener>) -> Servers {
     let mut set = JoinSet::new();
-    for (_, listener) in listeners {
-        set.spawn(accept(app.clone(), listener));
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    for listener in listeners {
+        match listener.socket {
+            Socket::Unix(socket) => set.spawn(accept(app.clone(), socket)),
+            Socket::Tcp(socket, guard) => set.spawn(accept_tcp(app.clone(), socket, guard, strangers.clone())),
+        };
     }
     Servers(set)
+}
+
+/// Out of descriptors, most likely: gives others time to close some.
+async fn rest(error: std::io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 async fn accept(app: Shared, listener: UnixListener) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(connection(app.clone(), stream));
+                let told = stream.peer_cred().map(|peer| Process { pid: peer.pid(), user: Some(peer.uid()) });
+                let peer = Peer { process: told.unwrap_or_default(), ..Peer::default() };
+                tokio::spawn(connection(app.clone(), stream, Arc::new(peer)));
             }
-            Err(error) => {
-                // Out of descriptors, most likely: give others time to close some.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
+            Err(error) => rest(error).await,
         }
     }
 }
 
-async fn connection(app: Shared, stream: UnixStream) {
-    let caller = peer(&stream);
-    let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(guarded(app, caller, request).await) }
-    });
+async fn accept_tcp(app: Shared, listener: TcpListener, guard: Guard, strangers: Arc<Semaphore>) {
+    loop {
+        // Waits while too many are connected: they are a burden that the sockets of this machine must not feel.
+        let Ok(place) = strangers.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let (app, guard) = (app.clone(), guard.clone());
+                tokio::spawn(async move {
+                    if let Err(why) = greet(app, stream, guard).await {
+                        tracing::debug!(%from, why, "a client was not let in");
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => rest(error).await,
+        }
+    }
+}
+
+/// Agrees on encryption, where it is wished, and serves.
+async fn greet(app: Shared, stream: TcpStream, guard: Guard) -> Result<(), String> {
+    // Answers are single small writes; waiting to fill packets only delays them.
+    let _ = stream.set_nodelay(true);
+    let Some(acceptor) = &guard.tls else {
+        connection(app, stream, Arc::new(Peer { stranger: true, ..Peer::default() })).await;
+        return Ok(());
+    };
+    let greeting = tokio::time::timeout(GREETING, acceptor.accept(stream));
+    let stream = greeting.await.map_err(|_| "no greeting in time".to_owned())?.map_err(|e| e.to_string())?;
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates: Vec<Vec<u8>> = shown.iter().map(|certificate| certificate.to_vec()).collect();
+    let user = certificates.first().and_then(|certificate| tls::common_name(certificate));
+    let caller = Caller { user, certificates };
+    let peer = Peer { stranger: !guard.verified, remote: true, caller, ..Peer::default() };
+    connection(app, stream, Arc::new(peer)).await;
+    Ok(())
+}
+
+/// Who is at the other end.
+#[derive(Debug, Default)]
+struct Peer {
+    /// Anybody.
+    stranger: bool,
+    /// On another machine, perhaps.
+    remote: bool,
+    /// On this machine, as the kernel knows it.
+    process: Process,
+    /// As authorization plugins know it.
+    caller: Caller,
+}
+
+async fn connection(app: Shared, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, peer: Arc<Peer>) {
     let mut http = http1::Builder::new();
-    http.max_buf_size(64 << 10).header_read_timeout(None);
+    http.timer(TokioTimer::new()).max_buf_size(64 << 10);
+    http.header_read_timeout((peer.stranger || peer.remote).then_some(HEADERS));
+    let service = service_fn(move |request| {
+        let (app, peer) = (app.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(guarded(app, peer, request).await) }
+    });
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         tracing::debug!(%error, "connection ended early");
     }
 }
 
-/// Who is at the other end.
-fn peer(stream: &UnixStream) -> Caller {
-    stream.peer_cred().map_or_else(|_| Caller::default(), |peer| Caller { pid: peer.pid(), user: Some(peer.uid()) })
-}
-
 /// Answers a request in a task of its own: a client that goes away does not
 /// leave a stop or a start half done, and a panic ends this request only.
-async fn guarded(app: Shared, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+async fn guarded(app: Shared, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Body> {
     let what = format!("{} {}", request.method(), request.uri());
-    let answered = caller::on_behalf(caller, answer(app, request));
+    // Clients that old read plain text.
+    let plain = version::is_ancient(request.uri().path());
+    let experimental = app.config.get().experimental;
+    let answered = caller::on_behalf(peer.process, answer(app, peer, request));
     let mut response = match tokio::spawn(answered).await {
         Ok(Ok(response)) => response,
         Ok(Err(failure)) => {
             tracing::debug!(request = what, status = failure.status.as_u16(), message = failure.message, "refused");
-            failure.response()
+            if plain { failure.plain_response() } else { failure.response() }
         }
         Err(error) => {
             tracing::error!(request = what, %error, "a request failed badly; this is a bug");
@@ -88,7 +158,7 @@ async fn guarded(app: Shared, caller: Caller, request: Request<Incoming>) -> Res
     };
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(concat!("Budu/", env!("CARGO_PKG_VERSION"), " (linux)")));
-    for (name, value) in [("ostype", "linux"), ("docker-experimental", "false")] {
+    for (name, value) in [("ostype", "linux"), ("docker-experimental", if experimental { "true" } else { "false" })] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Ok(version) = HeaderValue::from_str(&ApiVersion::MAX.to_string()) {
@@ -97,15 +167,30 @@ async fn guarded(app: Shared, caller: Caller, request: Request<Incoming>) -> Res
     response
 }
 
-async fn answer(app: Shared, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+async fn answer(app: Shared, peer: Arc<Peer>, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+    let config = app.config.get();
+    if peer.stranger {
+        let names = config.hosts.iter().filter_map(|host| host.strip_prefix("tcp://"));
+        let mut names: Vec<&str> = names.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name)).collect();
+        names.push(&app.host.name);
+        refuse_web_pages(request.headers(), &names)?;
+    }
     if request.method() == Method::OPTIONS {
         return Ok(Response::new(Body::empty()));
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
-    let (version, path) = version::split(parts.uri.path())?;
+    let mut body = RequestBody::Wire(body);
+    let whole = parts.uri.path().to_owned();
+    let (version, path) = version::split(&whole, config.min_api_version)?;
     let found = route::find(routes::TABLE, &parts.method, path);
     let (route, name) = found.ok_or_else(|| missing(&parts.method, path))?;
+    let mut permit = None;
+    if !config.authorization_plugins.is_empty() {
+        let (plugins, names) = (app.engine.plugins(), &config.authorization_plugins);
+        let (given, rest) = authz::request(plugins, names, &peer.caller, &parts, body).await?;
+        (permit, body) = (Some(given), rest);
+    }
     let call = Call {
         app,
         version,
@@ -115,7 +200,17 @@ async fn answer(app: Shared, mut request: Request<Incoming>) -> Result<Response<
         body: Some(body),
         upgrade,
     };
-    (route.handler)(call).await
+    let shared = call.app.clone();
+    let begin = std::time::Instant::now();
+    let result = (route.handler)(call).await;
+    if result.is_ok() {
+        shared.metrics.note(parts.method.as_str(), route.pattern, begin.elapsed());
+    }
+    let Some(permit) = permit else { return result };
+    // Plugins see the answer that the client would, errors included.
+    let response = result.unwrap_or_else(Failure::response);
+    permit.of(&response, &whole).check().await?;
+    Ok(response)
 }
 
 /// Paths of Docker's API that are not built yet say so; others do not exist.

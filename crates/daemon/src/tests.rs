@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use budu_engine::{Engine, Options, Parts};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use budu_engine::{Engine, Options, Parts, PluginPlaces};
 use budu_image::Store;
 use budu_network::Networks;
 use budu_runtime::Launcher;
@@ -13,6 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::built_in::BuiltIn;
+use crate::config::live::Live;
+use crate::listen::{Listener, Socket};
+use crate::metrics::Counters;
 use crate::{App, Config, host, serve};
 
 /// A daemon below a temporary directory.
@@ -44,9 +49,17 @@ impl Answer {
 
 impl Server {
     async fn start() -> Server {
+        Server::with(Config::default()).await
+    }
+
+    async fn with(config: Config) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            Options { data_root: dir.path().join("data"), exec_root: dir.path().join("exec"), ..Options::default() };
+        let options = Options {
+            data_root: dir.path().join("data"),
+            exec_root: dir.path().join("exec"),
+            plugins: PluginPlaces { sockets: dir.path().join("plugins"), specs: Vec::new() },
+            ..Options::default()
+        };
         let parts = Parts {
             images: Store::open(&dir.path().join("image"), budu_image::Options::default()).unwrap(),
             networks: Networks::open(budu_network::Config { warm: 0, ..Default::default() }).unwrap(),
@@ -55,15 +68,17 @@ impl Server {
         let engine = Engine::open(options, parts).unwrap();
         engine.restore().await.unwrap();
         let app = Arc::new(App {
-            config: Config::default(),
+            config: Live::fixed(config),
             engine,
             id: "id".into(),
             host: host::Facts::default(),
             built_in: BuiltIn::new(b"program"),
+            metrics: Counters::default(),
         });
         let path = dir.path().join("s");
-        let listener = UnixListener::bind(&path).unwrap();
-        Server { _servers: serve::start(&app, vec![(path, listener)]), dir }
+        let socket = Socket::Unix(UnixListener::bind(&path).unwrap());
+        let listener = Listener { address: String::new(), path: Some(path), socket };
+        Server { _servers: serve::start(&app, vec![listener]), dir }
     }
 
     fn path(&self) -> &Path {
@@ -112,13 +127,13 @@ async fn ping_and_headers_of_every_answer() {
     let server = Server::start().await;
     let answer = server.call("GET", "/_ping", "").await;
     assert_eq!((answer.status(), answer.body.as_str()), (200, "OK"));
-    for line in ["api-version: 1.51", "ostype: linux", "docker-experimental: false", "server: Budu/", "swarm: inactive"]
+    for line in ["api-version: 1.55", "ostype: linux", "docker-experimental: false", "server: Budu/", "swarm: inactive"]
     {
         assert!(answer.head.to_lowercase().contains(&line.to_lowercase()), "{line} in {}", answer.head);
     }
     let answer = server.call("HEAD", "/_ping", "").await;
     assert_eq!((answer.status(), answer.body.as_str()), (200, ""));
-    assert_eq!(server.call("GET", "/version", "").await.json()["ApiVersion"], "1.51");
+    assert_eq!(server.call("GET", "/version", "").await.json()["ApiVersion"], "1.55");
 }
 
 #[tokio::test]
@@ -130,7 +145,8 @@ async fn unknown_paths_versions_and_bodies() {
     }
     let old = server.call("GET", "/v1.20/info", "").await;
     assert_eq!(old.status(), 400);
-    assert!(old.message().contains("client version 1.20 is too old"));
+    // From before errors were JSON.
+    assert!(old.body.starts_with("client version 1.20 is too old"), "{old:?}");
     let absent = server.call("POST", "/v1.41/build", "").await;
     assert_eq!((absent.status(), absent.message().as_str()), (501, "POST /build is not implemented"));
     let trailing = server.call("POST", "/containers/create", r#"{"Image":"hello"}{}"#).await;
@@ -186,6 +202,112 @@ async fn wait_answers_its_head_at_once_and_its_body_after_the_removal() {
     let mut body = [0u8; 64];
     let count = tokio::time::timeout(Duration::from_secs(10), wait.read(&mut body)).await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&body[..count]).contains("{\"StatusCode\":0}"));
+}
+
+/// A plugin that says no to whatever contains `forbidden`, in request or
+/// answer; returns what it was asked.
+fn plugin(dir: &Path) -> tokio::sync::mpsc::UnboundedReceiver<(String, serde_json::Value)> {
+    std::fs::create_dir(dir.join("plugins")).unwrap();
+    let listener = UnixListener::bind(dir.join("plugins/judge.sock")).unwrap();
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let sender = sender.clone();
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let sender = sender.clone();
+                async move {
+                    let method = request.uri().path().trim_start_matches('/').to_owned();
+                    let bytes = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes();
+                    let asked: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                    let text = |key: &str| asked[key].as_str().map(|t| STANDARD.decode(t).unwrap()).unwrap_or_default();
+                    let seen = [text("RequestBody"), text("ResponseBody")].concat();
+                    let bad = String::from_utf8(seen).unwrap().contains("forbidden");
+                    let answer = match method.as_str() {
+                        "Plugin.Activate" => serde_json::json!({"Implements": ["authz"]}),
+                        _ => serde_json::json!({"Allow": !bad, "Msg": "not with me"}),
+                    };
+                    if method != "Plugin.Activate" {
+                        let _ = sender.send((method, asked));
+                    }
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(crate::http::Body::full(answer.to_string())))
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
+            tokio::spawn(connection);
+        }
+    });
+    receiver
+}
+
+#[tokio::test]
+async fn authorization_plugins_see_what_the_handler_sees() {
+    let config = Config { authorization_plugins: vec!["judge".into()], ..Config::default() };
+    let server = Server::with(config).await;
+    let mut asked = plugin(server.path());
+    assert_eq!(server.call("GET", "/_ping?x=1", "").await.status(), 200);
+    let (method, question) = asked.recv().await.unwrap();
+    assert_eq!((method.as_str(), &question["RequestUri"]), ("AuthZPlugin.AuthZReq", &"/_ping?x=1".into()));
+    assert_eq!(asked.recv().await.unwrap().1["ResponseStatusCode"], 200);
+    let denied = server.call("POST", "/containers/create", r#"{"Image":"forbidden"}"#).await;
+    let text = "authorization denied by plugin judge: not with me";
+    assert_eq!((denied.status(), denied.message().as_str()), (403, text));
+    // The answer is judged, too, errors included.
+    let denied = server.call("GET", "/containers/forbidden/json", "").await;
+    assert_eq!((denied.status(), denied.message().as_str()), (403, text));
+    let body = r#"{"Image":"forbidden"}"#;
+    let head =
+        "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+    let raw = async |request: String| {
+        let mut text = String::new();
+        server.connect(&request).await.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    // Without a length, in pieces; with an upgrade that the endpoint does not know.
+    let chunked =
+        raw(format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())).await;
+    assert!(chunked.starts_with("HTTP/1.1 403"), "{chunked}");
+    let length = body.len();
+    let upgrade =
+        raw(format!("{head}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {length}\r\n\r\n{body}")).await;
+    assert!(upgrade.starts_with("HTTP/1.1 403"), "{upgrade}");
+    // A body that is not said to be JSON is not shown, and not taken for JSON either.
+    let other = head.replace("application/json", "text/plain");
+    let other = raw(format!("{other}\r\nContent-Length: {length}\r\n\r\n{body}")).await;
+    assert!(other.starts_with("HTTP/1.1 400"), "{other}");
+    // Too large to be shown is too large.
+    let large = format!(r#"{{"Image":"forbidden","x":"{}"}}"#, "x".repeat(4 << 20));
+    let large = server.call("POST", "/containers/create", &large).await;
+    assert_eq!(large.status(), 413);
+    assert!(large.message().starts_with("request body too large for authorization plugin"));
+    // Of what was allowed every byte arrived.
+    let body = r#"{"Image":"hello"}"#;
+    assert_eq!(server.call("POST", "/containers/create", body).await.status(), 201);
+    while let Some((_, question)) = asked.recv().await {
+        if question["RequestBody"].as_str().is_some_and(|text| STANDARD.decode(text).unwrap() == body.as_bytes()) {
+            break;
+        }
+    }
+    // Nobody gets in when the plugin is away.
+    std::fs::remove_file(server.path().join("plugins/judge.sock")).unwrap();
+    let away = server.call("GET", "/info", "").await;
+    assert_eq!(away.status(), 500);
+    assert!(away.message().starts_with("plugin judge failed with error: "), "{away:?}");
+}
+
+#[tokio::test]
+async fn metrics_count() {
+    let server = Server::start().await;
+    server.create("web").await;
+    let page = server.call("GET", "/metrics", "").await;
+    assert!(page.head.contains("text/plain; version=0.0.4"), "{}", page.head);
+    for line in [
+        "engine_daemon_container_states_containers{state=\"stopped\"} 1",
+        "engine_daemon_container_actions_seconds_count{action=\"create\"} 1",
+        "engine_daemon_container_actions_seconds_count{action=\"start\"} 0",
+    ] {
+        assert!(page.body.lines().any(|found| found == line), "{line} in {}", page.body);
+    }
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ pub use container::inspect::Inspected;
 pub use container::list::ListOptions;
 pub use container::logs::{LogOptions, LogStream};
 pub use container::read_by_peer;
+pub use container::usage::{Pressure, Usage};
 pub use container::wait::WaitCondition;
 pub use engine::{Engine, Options, Parts, Tally};
 pub use error::Error;

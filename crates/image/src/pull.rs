@@ -51,7 +51,7 @@ impl Store {
         progress: Sender<Progress>,
     ) -> Result<Pulled, Error> {
         let reference = reference.clone().with_default_tag();
-        let client = Client::connect(&reference, auth, &self.inner.options).await?;
+        let client = Client::connect(&reference, auth, &self.inner.options()).await?;
         let pull = Pull {
             inner: Arc::clone(&self.inner),
             client: Arc::new(client),
@@ -160,7 +160,7 @@ impl Pull {
 
     /// Brings all layers into the store; true when any had to be fetched or unpacked.
     async fn layers(&self, layers: &[LayerUse], hold: &Arc<Hold>) -> Result<bool, Error> {
-        let permits = Arc::new(Semaphore::new(self.inner.options.max_concurrent_downloads.max(1)));
+        let permits = Arc::new(Semaphore::new(self.inner.options().max_concurrent_downloads.max(1)));
         let mut tasks = JoinSet::new();
         let mut staged: Vec<Option<Option<Staged>>> = Vec::with_capacity(layers.len());
         for (index, layer) in layers.iter().enumerate() {

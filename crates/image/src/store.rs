@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use budu_spec::image::{ImageConfig, Platform};
@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub(crate) sweeper: Sweeper,
     pub(crate) layout: Layout,
     pub(crate) database: Database,
-    pub(crate) options: Options,
+    options: RwLock<Arc<Options>>,
     /// Never held across the disk's slow operations: starting a container waits for it.
     state: Mutex<State>,
     /// Held by whoever changes the database, so that plans stay true until they are applied.
@@ -69,6 +69,11 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    /// The settings as they are now.
+    pub(crate) fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves the maps themselves whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,6 +112,12 @@ impl Inner {
 }
 
 impl Store {
+    /// Changes the settings, for whatever begins from now on.
+    pub fn reconfigure(&self, options: &Options) {
+        let next = Arc::new(options.clone());
+        *self.inner.options.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+
     /// Opens the store below `root`, making it (mode 0700) when it does not exist.
     ///
     /// Everything an earlier life left unfinished is removed: temporary files, half-unpacked
@@ -128,7 +139,7 @@ impl Store {
             sweeper: Sweeper::default(),
             layout,
             database,
-            options,
+            options: RwLock::new(Arc::new(options)),
             state: Mutex::new(state),
             writer: Mutex::new(()),
             transfers: Mutex::new(HashMap::new()),

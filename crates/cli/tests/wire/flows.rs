@@ -32,7 +32,7 @@ fn an_older_daemon_is_met_in_its_version() {
     assert_eq!(
         lines,
         [
-            "POST /v1.51/containers/create".to_owned(),
+            "POST /v1.55/containers/create".to_owned(),
             "POST /v1.47/containers/create".to_owned(),
             format!("POST /v1.47/containers/{ID}/start")
         ]

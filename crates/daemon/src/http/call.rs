@@ -3,12 +3,11 @@
 use budu_spec::Filters;
 use budu_spec::docker::ApiVersion;
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 
-use super::{Failure, Query};
+use super::{Failure, Query, RequestBody};
 use crate::Shared;
 
 /// Largest JSON body.
@@ -24,7 +23,7 @@ pub(crate) struct Call {
     pub(crate) name: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<RequestBody>,
     pub(crate) upgrade: OnUpgrade,
 }
 
@@ -50,7 +49,7 @@ impl Call {
     }
 
     /// Reads a body that must not be empty.
-    pub(crate) async fn required_json<T: DeserializeOwned + Default>(&mut self) -> Result<T, Failure> {
+    pub(crate) async fn required_json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
         let bytes = self.bytes().await?;
         self.check_type()?;
         if bytes.is_empty() {
@@ -82,12 +81,19 @@ impl Call {
     }
 
     fn check_type(&self) -> Result<(), Failure> {
-        let kind = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        match kind.split(';').next().unwrap_or_default().trim() {
-            "application/json" => Ok(()),
-            _ => Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'"))),
+        if is_json(&self.headers) {
+            return Ok(());
         }
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        Err(Failure::invalid(format!("unsupported Content-Type header ({kind}): must be 'application/json'")))
     }
+}
+
+/// Whether a body is said to be JSON. Nothing else is ever read as JSON:
+/// authorization plugins see what this says yes to.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim() == "application/json"
 }
 
 /// Parses exactly one JSON value.

@@ -55,6 +55,11 @@ impl Failure {
         Failure::new(ErrorClass::NotFound, "page not found")
     }
 
+    /// The answer for clients from before errors were JSON.
+    pub(crate) fn plain_response(self) -> Response<Body> {
+        typed(self.status, "text/plain; charset=utf-8", Body::full(self.message + "\n"))
+    }
+
     /// The answer itself.
     pub(crate) fn response(self) -> Response<Body> {
         if self.status == StatusCode::NOT_MODIFIED {

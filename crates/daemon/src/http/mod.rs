@@ -6,13 +6,17 @@ mod failure;
 mod hijack;
 mod pipe;
 mod query;
+mod request_body;
+mod stranger;
 
 pub(crate) use body::Body;
-pub(crate) use call::Call;
+pub(crate) use call::{Call, is_json};
 pub(crate) use failure::Failure;
 pub(crate) use hijack::content_type;
 pub(crate) use pipe::{Encoding, Received, blocking, produce};
 pub(crate) use query::Query;
+pub(crate) use request_body::RequestBody;
+pub(crate) use stranger::refuse as refuse_web_pages;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

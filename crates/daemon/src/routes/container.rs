@@ -4,8 +4,9 @@ use budu_engine::ListOptions;
 use budu_spec::docker::{ApiVersion, ContainerCreate, ContainerUpdate, ContainerUpdated};
 use budu_spec::image::Platform;
 use hyper::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::gate;
 use crate::http::{Call, Failure, Reply, json as answer, ok};
 
 /// `GET /containers/json`.
@@ -22,13 +23,18 @@ pub(crate) async fn list(call: Call) -> Reply {
 
 /// `POST /containers/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
-    let wish: ContainerCreate = call.required_json().await?;
+    let mut wish: Value = call.required_json().await?;
+    let warnings = gate::create(&mut wish, call.version)?;
+    call.app.config.get().fill(&mut wish);
+    let wish: ContainerCreate =
+        serde_json::from_value(wish).map_err(|error| Failure::invalid(format!("invalid JSON: {error}")))?;
     let engine = &call.app.engine;
     call.app.built_in.provide(engine, &wish.config.image)?;
     if let Some(platform) = call.query.get("platform").filter(|_| call.version >= ApiVersion::new(41)) {
         check_platform(&call, &wish.config.image, platform)?;
     }
-    let created = engine.create(call.query.get("name"), wish, call.version).await?;
+    let mut created = engine.create(call.query.get("name"), wish, call.version).await?;
+    created.warnings.extend(warnings);
     answer(StatusCode::CREATED, &created)
 }
 
@@ -50,7 +56,10 @@ fn check_platform(call: &Call, image: &str, text: &str) -> Result<(), Failure> {
 /// `GET /containers/{id}/json`.
 pub(crate) async fn inspect(call: Call) -> Reply {
     let size = call.query.flag("size");
-    ok(&call.app.engine.inspect(&call.name, size, call.version)?)
+    let inspected = call.app.engine.inspect(&call.name, size, call.version)?;
+    let mut value = serde_json::to_value(&inspected).map_err(|error| Failure::internal(error.to_string()))?;
+    gate::container(&mut value, call.version);
+    ok(&value)
 }
 
 /// `GET /containers/{id}/top`.

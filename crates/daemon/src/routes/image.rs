@@ -9,8 +9,9 @@ use budu_spec::docker::{
 use budu_spec::image::RunConfig;
 use budu_spec::units::ZERO_TIME;
 use hyper::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::gate;
 use crate::http::{Body, Call, Failure, Reply, ok};
 
 /// `GET /images/{name}/json`.
@@ -43,48 +44,20 @@ fn shape(image: &Image, version: ApiVersion) -> Value {
         variant: config.variant.clone(),
         os: config.os.clone(),
         size,
-        virtual_size: (version < ApiVersion::new(44)).then_some(size),
+        virtual_size: Some(size),
         graph_driver: Some(GraphDriver { data: None, name: "overlayfs".to_owned() }),
         root_fs: ImageRootFs {
             kind: "layers".to_owned(),
             layers: image.layers.iter().map(ToString::to_string).collect(),
         },
         metadata: ImageMetadata { last_tag_time: ZERO_TIME.to_owned() },
-        descriptor: (version >= ApiVersion::new(48)).then(|| serde_json::to_value(&image.target).unwrap_or_default()),
+        descriptor: serde_json::to_value(&image.target).ok(),
         ..ImageInspect::default()
     };
     let mut value = serde_json::to_value(&inspect).unwrap_or_default();
-    if version >= ApiVersion::new(50)
-        && let Some(Value::Object(config)) = value.get_mut("Config")
-    {
-        // What an image cannot say is no longer shown as if it had.
-        for key in LEGACY {
-            config.remove(*key);
-        }
-        config.retain(|_, value| !value.is_null() && *value != json!(""));
-    }
-    if version < ApiVersion::new(45) {
-        value["Container"] = json!("");
-        value["ContainerConfig"] = serde_json::to_value(ContainerConfig::default()).unwrap_or_default();
-    }
+    gate::image(&mut value, version);
     value
 }
-
-/// Fields of a container's configuration that images do not have.
-const LEGACY: &[&str] = &[
-    "Hostname",
-    "Domainname",
-    "AttachStdin",
-    "AttachStdout",
-    "AttachStderr",
-    "Tty",
-    "OpenStdin",
-    "StdinOnce",
-    "Image",
-    "NetworkDisabled",
-    "MacAddress",
-    "StopTimeout",
-];
 
 fn run_config(config: &RunConfig) -> ContainerConfig {
     let keys = |map: &std::collections::BTreeMap<String, budu_spec::image::Empty>| {

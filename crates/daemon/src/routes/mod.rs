@@ -3,6 +3,7 @@
 mod absent;
 mod archive;
 mod container;
+mod events;
 mod exec;
 mod image;
 mod image_list;
@@ -39,8 +40,9 @@ pub(crate) static TABLE: &[Route] = table! {
     HEAD "/_ping" system::ping;
     GET "/_ping" system::ping;
     GET "/version" system::version;
+    GET "/metrics" system::metrics;
     GET "/info" system::info;
-    GET "/events" streams::events;
+    GET "/events" events::events;
     GET "/containers/json" container::list;
     POST "/containers/create" container::create;
     POST "/containers/prune" container::prune;

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use budu_spec::docker::{ApiVersion, Component, Info, InfoPlugins, PlatformName, Version};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue, PRAGMA};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::http::{Body, Call, Reply, ok, typed};
-use crate::{VERSION, host};
+use crate::config::Config;
+use crate::config::live::masked;
+use crate::http::{Body, Call, Failure, Reply, ok, typed};
+use crate::{App, VERSION, gate, host};
 
 /// `GET /_ping`, `HEAD /_ping`.
 pub(crate) async fn ping(_: Call) -> Reply {
@@ -21,18 +23,24 @@ pub(crate) async fn ping(_: Call) -> Reply {
     Ok(response)
 }
 
+/// `GET /metrics`: what the port of the metrics serves.
+pub(crate) async fn metrics(call: Call) -> Reply {
+    Ok(crate::metrics::answer(&call.app).await)
+}
+
 /// `GET /version`.
 pub(crate) async fn version(call: Call) -> Reply {
-    let facts = &call.app.host;
+    let (facts, config) = (&call.app.host, call.app.config.get());
+    let built = build_time();
     let details: BTreeMap<String, String> = [
         ("ApiVersion", ApiVersion::MAX.to_string()),
         ("Arch", host::arch().to_owned()),
-        ("BuildTime", String::new()),
-        ("Experimental", "false".to_owned()),
-        ("GitCommit", String::new()),
-        ("GoVersion", String::new()),
+        ("BuildTime", built.clone()),
+        ("Experimental", config.experimental.to_string()),
+        ("GitCommit", COMMIT.to_owned()),
+        ("GoVersion", COMPILER.to_owned()),
         ("KernelVersion", facts.kernel.clone()),
-        ("MinAPIVersion", ApiVersion::MIN.to_string()),
+        ("MinAPIVersion", config.min_api_version.to_string()),
         ("Os", "linux".to_owned()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
@@ -42,23 +50,53 @@ pub(crate) async fn version(call: Call) -> Reply {
         components: vec![Component { name: "Engine".to_owned(), version: VERSION.to_owned(), details }],
         version: VERSION.to_owned(),
         api_version: ApiVersion::MAX.to_string(),
-        min_api_version: ApiVersion::MIN.to_string(),
+        min_api_version: config.min_api_version.to_string(),
+        git_commit: COMMIT.to_owned(),
+        go_version: COMPILER.to_owned(),
         os: "linux".to_owned(),
         arch: host::arch().to_owned(),
         kernel_version: facts.kernel.clone(),
-        ..Version::default()
+        experimental: config.experimental,
+        build_time: built,
     })
+}
+
+/// Commit the binary was built from, where the build said so.
+const COMMIT: &str = env!("BUDU_COMMIT");
+/// The compiler, where Docker names its Go version.
+const COMPILER: &str = env!("BUDU_COMPILER");
+
+/// When the binary was built, where the build said so.
+fn build_time() -> String {
+    let seconds = env!("SOURCE_DATE_EPOCH").parse().ok();
+    let time = seconds.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map(budu_spec::units::rfc3339_nano).unwrap_or_default()
 }
 
 /// `GET /info`.
 pub(crate) async fn info(call: Call) -> Reply {
-    let (app, config) = (&call.app, &call.app.config);
+    let config = call.app.config.get();
+    let info = facts(&call, &config)?;
+    let mut value = serde_json::to_value(&info).map_err(|error| Failure::internal(error.to_string()))?;
+    value["FirewallBackend"] = json!({"Driver": "nftables"});
+    value["DiscoveredDevices"] = json!([]);
+    for runtime in value["Runtimes"].as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
+        runtime["status"] = json!({"org.opencontainers.runtime-spec.features": "{}"});
+    }
+    gate::info(&mut value, call.version);
+    ok(&value)
+}
+
+fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
+    let app = &call.app;
     let (facts, limits) = (&app.host, &app.host.limits);
     let tally = app.engine.tally();
-    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    let forwarding = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1");
     let v2 = limits.cgroup_version == 2;
-    ok(&Info {
+    let proxy = |told: &str, name: &str| {
+        let variable = || std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).ok();
+        Some(told.to_owned()).filter(|told| !told.is_empty()).or_else(variable).unwrap_or_default()
+    };
+    Ok(Info {
         id: app.id.clone(),
         containers: count(tally.running + tally.paused + tally.stopped),
         containers_running: count(tally.running),
@@ -67,7 +105,7 @@ pub(crate) async fn info(call: Call) -> Reply {
         images: count(app.engine.images().list()?.len()),
         driver: "overlayfs".to_owned(),
         driver_status: vec![["driver-type".to_owned(), "io.containerd.snapshotter.v1".to_owned()]],
-        plugins: plugins(),
+        plugins: plugins(app, config),
         memory_limit: limits.memory,
         swap_limit: limits.memory,
         cpu_cfs_period: limits.cpu,
@@ -76,7 +114,7 @@ pub(crate) async fn info(call: Call) -> Reply {
         cpu_set: limits.cpuset,
         pids_limit: limits.pids,
         oom_kill_disable: limits.memory && !v2,
-        ipv4_forwarding: forwarding,
+        ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
         debug: config.debug,
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |d| count(d.count())),
         n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
@@ -91,43 +129,97 @@ pub(crate) async fn info(call: Call) -> Reply {
         os_type: "linux".to_owned(),
         architecture: facts.machine.clone(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: registries(&config.insecure_registries),
+        registry_config: registries(config),
         ncpu: count(facts.cpus),
         mem_total: facts.memory,
         docker_root_dir: config.data_root.to_string_lossy().into_owned(),
+        http_proxy: masked(&proxy(&config.proxies.http, "HTTP_PROXY")),
+        https_proxy: masked(&proxy(&config.proxies.https, "HTTPS_PROXY")),
+        no_proxy: proxy(&config.proxies.none, "NO_PROXY"),
         name: facts.name.clone(),
         labels: config.labels.clone(),
+        experimental_build: config.experimental,
         server_version: VERSION.to_owned(),
-        runtimes: [("budu".to_owned(), json!({"path": "budu"}))].into(),
-        default_runtime: "budu".to_owned(),
+        runtimes: runtimes(config),
+        default_runtime: config.default_runtime.clone(),
         swarm: json!({"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null}),
         live_restore_enabled: config.live_restore,
         init_binary: "budu".to_owned(),
-        security_options: security_options(),
+        security_options: security_options(config),
+        warnings: Some(warnings(config, limits)).filter(|list| !list.is_empty()),
         ..Info::default()
     })
 }
 
-fn plugins() -> InfoPlugins {
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn plugins(app: &App, config: &Config) -> InfoPlugins {
     let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect();
+    let authorization = &config.authorization_plugins;
     InfoPlugins {
+        volume: app.engine.plugins().known("VolumeDriver"),
         network: names(&["bridge", "host", "null"]),
+        authorization: (!authorization.is_empty()).then(|| authorization.clone()),
         log: names(&["json-file", "none"]),
-        ..InfoPlugins::default()
     }
+}
+
+fn runtimes(config: &Config) -> BTreeMap<String, Value> {
+    let own = [("budu".to_owned(), json!({"path": "budu"}))];
+    config.runtimes.clone().into_iter().chain(own).collect()
 }
 
 /// What contains a container by default. A cgroup namespace is private on
 /// cgroup version 1 too.
-fn security_options() -> Vec<String> {
-    ["name=seccomp,profile=builtin", "name=cgroupns"].map(str::to_owned).to_vec()
+fn security_options(config: &Config) -> Vec<String> {
+    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if config.default_cgroupns_mode == "private" {
+        options.push("name=cgroupns".to_owned());
+    }
+    if config.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    options
 }
 
-fn registries(insecure: &[String]) -> serde_json::Value {
-    let mut index: serde_json::Map<String, serde_json::Value> = insecure
+/// What this machine or its settings lack.
+fn warnings(config: &Config, limits: &budu_engine::Host) -> Vec<String> {
+    let mut list = Vec::new();
+    for (there, what) in [
+        (limits.memory, "memory limit"),
+        (limits.memory, "swap limit"),
+        (limits.cpu, "cpu cfs quota"),
+        (limits.cpu, "cpu cfs period"),
+        (limits.cpu, "cpu shares"),
+        (limits.cpuset, "cpuset"),
+        (limits.pids, "pids limit"),
+    ] {
+        if !there {
+            list.push(format!("WARNING: No {what} support"));
+        }
+    }
+    if config.unauthenticated_tcp && !config.tls_verify {
+        for host in config.hosts.iter().filter(|host| host.starts_with("tcp://")) {
+            list.push(format!(
+                "WARNING: API is accessible on {host} without authentication: access to the remote API is equivalent to root access on the host"
+            ));
+        }
+    }
+    list
+}
+
+fn registries(config: &Config) -> Value {
+    let mut index: serde_json::Map<String, Value> = config
+        .insecure_registries
         .iter()
         .map(|name| (name.clone(), json!({"Name": name, "Mirrors": [], "Secure": false, "Official": false})))
         .collect();
-    index.insert("docker.io".to_owned(), json!({"Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true}));
-    json!({"InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"], "IndexConfigs": index, "Mirrors": []})
+    let mirrors = &config.registry_mirrors;
+    index.insert(
+        "docker.io".to_owned(),
+        json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),
+    );
+    json!({"InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"], "IndexConfigs": index, "Mirrors": mirrors})
 }

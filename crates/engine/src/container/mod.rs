@@ -38,6 +38,7 @@ mod start;
 mod stop;
 mod top;
 mod update;
+pub(crate) mod usage;
 mod validate;
 mod view;
 pub(crate) mod wait;

@@ -79,7 +79,7 @@ impl Fetch {
             let _hold = hold;
             receive(&inner, &layer, source, unpack)
         });
-        let options = &self.inner.options;
+        let options = &self.inner.options();
         let mut watch = Watcher { fetch: self, last: Instant::now() };
         let (attempts, pause) = (options.max_download_attempts.max(1), options.retry_pause);
         let downloaded = download(&self.client, &self.layer.blob, attempts, pause, sink, &mut watch).await;

@@ -1,4 +1,4 @@
-//! API versions: `1.24` … `1.51`.
+//! API versions: `1.24` … `1.55`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ impl ApiVersion {
     /// The oldest version served.
     pub const MIN: ApiVersion = ApiVersion::new(24);
     /// The newest version served, and the one unversioned paths mean.
-    pub const MAX: ApiVersion = ApiVersion::new(51);
+    pub const MAX: ApiVersion = ApiVersion::new(55);
 
     /// Names version `1.minor`.
     pub const fn new(minor: u16) -> ApiVersion {

@@ -1,20 +1,45 @@
 //! Flags, with dockerd's names.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
-use crate::config::{Config, Refusal, Value};
-use crate::file;
+use super::file::{self, Given};
+use super::set::{Refusal, Value};
+use super::{Config, keys};
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Wish {
     /// Run with this.
-    Run(Box<Config>),
+    Run(Box<Command>),
     /// Print this text and end.
     Print(String),
+    /// Say that the configuration is fine and end.
+    Validate,
+}
+
+/// A command line that was understood. It can be read again later, with the
+/// file as it is then.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Command {
+    /// What flags and file say.
+    pub(crate) config: Config,
+    /// What flags alone say.
+    flags: Config,
+    given: Given,
+    path: Option<String>,
+}
+
+impl Command {
+    /// Reads the file again. Returns the new settings and the keys that the
+    /// file has.
+    pub(crate) fn again(&self) -> Result<(Config, Vec<String>), Problem> {
+        let mut config = self.flags.clone();
+        let keys = file::merge(&mut config, self.path.as_deref(), &self.given)?;
+        finish(&mut config)?;
+        Ok((config, keys))
+    }
 }
 
 /// What is wrong with the command line or the file.
@@ -24,47 +49,20 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
-/// Long flags without argument: dockerd takes `--flag` and `--flag=false`.
-const SWITCHES: &[&str] = &[
-    "debug",
-    "experimental",
-    "icc",
-    "init",
-    "ip-forward",
-    "ip-masq",
-    "ip6tables",
-    "iptables",
-    "ipv6",
-    "live-restore",
-    "raw-logs",
-    "selinux-enabled",
-    "userland-proxy",
-    "tls",
-    "tlsverify",
-];
-
-/// Flags whose key in the file is the plural.
-const PLURALS: &[(&str, &str)] = &[
-    ("host", "hosts"),
-    ("insecure-registry", "insecure-registries"),
-    ("registry-mirror", "registry-mirrors"),
-    ("label", "labels"),
-    ("cdi-spec-dir", "cdi-spec-dirs"),
-    ("default-address-pool", "default-address-pools"),
-    ("dns-opt", "dns-opts"),
-    ("storage-opt", "storage-opts"),
-    ("log-opt", "log-opts"),
-    ("exec-opt", "exec-opts"),
-    ("add-runtime", "runtimes"),
-    ("feature", "features"),
-];
-
 const HELP: &str = "Usage:  budu daemon [OPTIONS]
 
 A container engine that speaks the Docker Engine API
 
 Options:
-  -H, --host list                Socket to listen on, unix://PATH (repeatable)
+  -H, --host list                Where to listen: unix://PATH, tcp://HOST:PORT, fd:// (repeatable)
+      --tls                      Use TLS on TCP
+      --tlsverify                Use TLS and let in only clients with a certificate
+      --tlscacert string         Authority of clients' certificates (default \"~/.docker/ca.pem\")
+      --tlscert string           Our certificate (default \"~/.docker/cert.pem\")
+      --tlskey string            Its key (default \"~/.docker/key.pem\")
+      --unauthenticated-tcp      Let anybody who reaches the TCP port be root on this machine
+      --authorization-plugin list   Plugin to ask about each request, in this order
+      --metrics-addr string      HOST:PORT to serve metrics for Prometheus on
       --data-root string         Root of persistent state (default \"/var/lib/budu\")
       --exec-root string         Root of execution state (default \"/run/budu\")
       --config-file string       Configuration file (default \"/etc/budu/daemon.json\")
@@ -93,13 +91,17 @@ Options:
   -l, --log-level string         debug, info, warn, error or fatal (default \"info\")
   -p, --pidfile string           File to write the process id to
   -G, --group string             Group that may use the sockets (default \"docker\")
+      --validate                 Check flags and file, and end
   -v, --version                  Print the version
+
+Further settings of dockerd are taken, too; SIGHUP reads the file again.
 ";
 
 /// Parses arguments (without the program's name) and reads the file they name.
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Wish, Problem> {
     let mut config = Config::default();
-    let mut given = BTreeSet::new();
+    let mut given = Given::new();
+    let mut validate = false;
     let mut path = None;
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next().map_err(wrong)? {
@@ -116,7 +118,7 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Wish, Problem> {
             Long(name) => name.to_owned(),
             other => return Err(wrong(other.unexpected())),
         };
-        let value = match SWITCHES.contains(&name.as_str()) {
+        let value = match keys::SWITCHES.contains(&name.as_str()) {
             true => parser.optional_value().map_or("true".into(), |v| v.to_string_lossy().into_owned()),
             false => parser.value().map_err(wrong)?.string().map_err(wrong)?,
         };
@@ -124,12 +126,48 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Wish, Problem> {
             path = Some(value);
             continue;
         }
-        let key = PLURALS.iter().find(|(flag, _)| *flag == name).map_or(name.as_str(), |(_, key)| key);
+        if name == "validate" {
+            validate = value != "false";
+            continue;
+        }
+        let key = keys::PLURALS.iter().find(|(flag, _)| *flag == name).map_or(name.as_str(), |(_, key)| key);
         config.set(key, &Value::Text(value.clone())).map_err(|refusal| flag_problem(&name, &value, refusal))?;
-        given.insert(key.to_owned());
+        given.entry(key.to_owned()).or_default().push(value);
     }
-    file::merge(&mut config, path.as_deref(), &given)?;
-    Ok(Wish::Run(Box::new(config)))
+    let flags = config.clone();
+    let mut command = Command { config, flags, given, path };
+    command.config = command.again()?.0;
+    Ok(if validate { Wish::Validate } else { Wish::Run(Box::new(command)) })
+}
+
+/// What follows from several settings together.
+fn finish(config: &mut Config) -> Result<(), Problem> {
+    config.tls |= config.tls_verify;
+    if config.tls {
+        let dir = std::env::var_os("DOCKER_CERT_PATH").map(std::path::PathBuf::from);
+        let dir = dir.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".docker")));
+        let dir = dir.unwrap_or_default();
+        let files = &mut config.tls_files;
+        files.cert.get_or_insert_with(|| dir.join("cert.pem"));
+        files.key.get_or_insert_with(|| dir.join("key.pem"));
+        if config.tls_verify {
+            files.ca.get_or_insert_with(|| dir.join("ca.pem"));
+        }
+    }
+    let mut seen = std::collections::BTreeMap::new();
+    for label in &config.labels {
+        let (key, value) = label.split_once('=').unwrap_or((label, ""));
+        if let Some(other) = seen.insert(key, value).filter(|other| *other != value) {
+            let message = format!("conflict labels for {key}={value} and {key}={other}");
+            return Err(Problem { message });
+        }
+    }
+    let known = matches!(config.default_runtime.as_str(), "budu" | "runc" | "io.containerd.runc.v2");
+    if !known && !config.runtimes.contains_key(&config.default_runtime) {
+        let message = format!("specified default runtime '{}' does not exist", config.default_runtime);
+        return Err(Problem { message });
+    }
+    Ok(())
 }
 
 fn wrong(error: lexopt::Error) -> Problem {
@@ -152,8 +190,9 @@ mod tests {
         let mut args: Vec<OsString> = args.iter().map(OsString::from).collect();
         args.extend(["--config-file".into(), "/dev/null".into()]);
         match parse(args).map_err(|e| e.to_string())? {
-            Wish::Run(config) => Ok(*config),
+            Wish::Run(command) => Ok(command.config),
             Wish::Print(text) => Err(text),
+            Wish::Validate => Err("configuration OK".to_owned()),
         }
     }
 
@@ -191,6 +230,9 @@ mod tests {
         assert!(run(&["--nope", "x"]).unwrap_err().starts_with("unknown flag: --nope"));
         assert!(run(&["--bip", "x"]).unwrap_err().contains("--bip"));
         assert!(run(&["stray"]).unwrap_err().contains("stray"));
+        assert_eq!(run(&["--validate"]).unwrap_err(), "configuration OK");
+        assert!(run(&["--label", "a=b", "--label", "a=c"]).unwrap_err().starts_with("conflict labels for a=c"));
+        assert!(run(&["--default-runtime", "x"]).unwrap_err().contains("does not exist"));
         assert!(run(&["--version"]).unwrap_err().starts_with("Budu version "));
     }
 }
