@@ -5,10 +5,10 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use super::RequestBody;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,7 +85,7 @@ pub(crate) struct Received {
 
 impl Received {
     /// Starts receiving.
-    pub(crate) fn new(body: Option<Incoming>) -> Received {
+    pub(crate) fn new(body: Option<RequestBody>) -> Received {
         let (sender, receiver) = mpsc::channel(QUEUE);
         if let Some(mut body) = body {
             tokio::spawn(async move {
