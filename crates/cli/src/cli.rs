@@ -3,13 +3,14 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
+use budu_dial::tls;
 use clap::{Args as _, FromArgMatches as _};
 
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::Error;
 use crate::flags::{self, Subject};
-use crate::host::{self, Choice};
+use crate::host::{self, Choice, Flags, Tls, variable};
 
 /// Flags before the command.
 #[derive(Debug, Default, clap::Args)]
@@ -29,21 +30,21 @@ struct Global {
     /// Logging level ("debug", "info", "warn", "error", "fatal")
     #[arg(short, long, value_name = "string", default_value = "info")]
     log_level: String,
-    /// Use TLS (not implemented yet)
+    /// Use TLS; implied by --tlsverify
     #[arg(long)]
     tls: bool,
-    /// Use TLS and verify the daemon (not implemented yet)
+    /// Use TLS and verify the daemon
     #[arg(long)]
     tlsverify: bool,
-    /// Trust certificates of this authority only
+    /// Trust certificates of this authority only (default ca.pem in DOCKER_CERT_PATH or ~/.docker)
     #[arg(long, value_name = "string")]
-    tlscacert: Option<String>,
-    /// TLS certificate
+    tlscacert: Option<PathBuf>,
+    /// TLS certificate (default cert.pem)
     #[arg(long, value_name = "string")]
-    tlscert: Option<String>,
-    /// TLS key
+    tlscert: Option<PathBuf>,
+    /// TLS key (default key.pem)
     #[arg(long, value_name = "string")]
-    tlskey: Option<String>,
+    tlskey: Option<PathBuf>,
     /// Print version information and quit
     #[arg(short, long)]
     version: bool,
@@ -60,7 +61,8 @@ pub(crate) struct Cli {
     pub(crate) config: Config,
     /// `-D` was given.
     pub(crate) debug: bool,
-    choice: Choice,
+    flags: Flags,
+    choice: OnceCell<Choice>,
     client: OnceCell<Client>,
 }
 
@@ -103,21 +105,28 @@ impl Cli {
         {
             return Err(Error::new(format_args!("Unable to parse logging level: {}", global.log_level)));
         }
-        if global.tls || global.tlsverify {
-            return Err(Error::new("TLS to the daemon is not implemented yet"));
-        }
         if global.host.len() > 1 {
             return Err(Error::new("Specify only one -H"));
         }
+        let tls = wished_tls(&global);
         let config = Config::load(&global.config.unwrap_or_else(Config::default_directory))?;
-        let choice = host::choose(global.host.first().map(String::as_str), global.context.as_deref(), &config)?;
-        Ok(Cli { program, config, debug: global.debug, choice, client: OnceCell::new() })
+        let flags = host::Flags { host: global.host.first().cloned(), context: global.context, tls };
+        Ok(Cli { program, config, debug: global.debug, flags, choice: OnceCell::new(), client: OnceCell::new() })
+    }
+
+    /// Where the daemon is. Looked up when it is needed: contexts can be
+    /// repaired by commands that need no daemon.
+    pub(crate) fn choice(&self) -> Result<&Choice, Error> {
+        if self.choice.get().is_none() {
+            let _ = self.choice.set(host::choose(&self.flags, &self.config)?);
+        }
+        self.choice.get().ok_or_else(|| Error::new("no daemon"))
     }
 
     /// The way to the daemon.
     pub(crate) fn client(&self) -> Result<&Client, Error> {
         if self.client.get().is_none() {
-            let client = Client::new(&self.choice, &self.config.http_headers)?;
+            let client = Client::new(self.choice()?, &self.config.http_headers)?;
             let _ = self.client.set(client);
         }
         self.client.get().ok_or_else(|| Error::new("no client"))
@@ -125,18 +134,37 @@ impl Cli {
 
     /// The daemon's address as it was chosen.
     pub(crate) fn host(&self) -> String {
-        self.choice.host.to_string()
+        self.choice().map(|choice| choice.host.to_string()).unwrap_or_default()
     }
 
-    /// Name of the context in use.
-    pub(crate) fn context(&self) -> &str {
-        &self.choice.context
+    /// Name of the context in use; it need not exist.
+    pub(crate) fn context(&self) -> String {
+        host::context_name(&self.flags, &self.config)
     }
 
     /// Detach keys: the flag, else the configuration, else the default (empty).
     pub(crate) fn detach_keys<'a>(&'a self, flag: &'a str) -> &'a str {
         if flag.is_empty() { &self.config.detach_keys } else { flag }
     }
+}
+
+/// What flags and variables say about TLS. Certificates that nobody named are
+/// used when they are there.
+fn wished_tls(global: &Global) -> Option<Tls> {
+    let verify = global.tlsverify || variable("DOCKER_TLS_VERIFY").is_some();
+    if !verify && !global.tls && variable("DOCKER_TLS").is_none() {
+        return None;
+    }
+    let dir = variable("DOCKER_CERT_PATH").map_or_else(Config::default_directory, PathBuf::from);
+    let file = |named: &Option<PathBuf>, name: &str| {
+        named.clone().or_else(|| Some(dir.join(name)).filter(|path| path.exists()))
+    };
+    let files = tls::Files {
+        ca: file(&global.tlscacert, "ca.pem"),
+        cert: file(&global.tlscert, "cert.pem"),
+        key: file(&global.tlskey, "key.pem"),
+    };
+    Some(Tls { files, verify })
 }
 
 fn global_flags() -> clap::Command {

@@ -288,7 +288,7 @@ impl Client {
     }
 
     /// Connects; on the default address tries Docker's socket and then starts a daemon.
-    async fn dial(&self) -> Result<Stream, Error> {
+    pub(crate) async fn dial(&self) -> Result<Stream, Error> {
         let host = self.host();
         let error = match Stream::connect(&host).await {
             Ok(stream) => return Ok(stream),

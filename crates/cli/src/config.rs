@@ -73,6 +73,26 @@ impl Config {
         Ok(config)
     }
 
+    /// Makes a context the one that is used when none is named; `default` is
+    /// what nothing says.
+    pub(crate) fn use_context(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join("config.json");
+        let mut settings: serde_json::Map<String, serde_json::Value> = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::new(format_args!("read {}: {error}", path.display())))?,
+            Err(_) => serde_json::Map::new(),
+        };
+        match name {
+            "default" => settings.remove("currentContext"),
+            name => settings.insert("currentContext".to_owned(), name.into()),
+        };
+        let mut text = Vec::new();
+        let style = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut writer = serde_json::Serializer::with_formatter(&mut text, style);
+        serde::Serialize::serialize(&settings, &mut writer).map_err(Error::new)?;
+        crate::context::write_whole(&path, &text, 0o600)
+    }
+
     /// The directory named by `--config`, `DOCKER_CONFIG` or the home directory.
     pub(crate) fn default_directory() -> PathBuf {
         match std::env::var_os("DOCKER_CONFIG") {

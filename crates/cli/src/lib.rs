@@ -24,6 +24,7 @@ mod client;
 mod commands;
 mod config;
 mod confirm;
+mod context;
 mod create;
 mod data;
 mod detach;

@@ -1,15 +1,17 @@
-//! The byte stream to the daemon: a unix socket or a TCP connection.
+//! The byte stream to the daemon: a unix socket, TCP, TLS, or the two ends of an `ssh`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::process::{Command, Stdio};
 use std::task::{Context, Poll};
 
+use budu_dial::tls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Ssh, Tls};
 
 /// One connection.
 #[derive(Debug)]
@@ -18,57 +20,85 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// A TCP connection.
     Tcp(TcpStream),
+    /// The same, encrypted.
+    Tls(Box<tls::ClientStream<TcpStream>>),
 }
 
 impl Stream {
     /// Connects to `host`.
     pub(crate) async fn connect(host: &Host) -> Result<Stream, Error> {
-        let connected = match host {
-            Host::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            Host::Tcp(address) => tcp(address).await.map(Stream::Tcp),
-        };
-        connected.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Error::Denied { host: host.to_string() },
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
-                Error::Connect { host: host.to_string() }
+        match host {
+            Host::Unix(path) => {
+                let connected = UnixStream::connect(path).await.map(Stream::Unix);
+                connected.map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => Error::Denied { host: host.to_string() },
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+                        Error::Connect { host: host.to_string() }
+                    }
+                    _ => Error::Transport { reason: format!("connect to {host}: {}", crate::error::os_text(&error)) },
+                })
             }
-            _ => Error::Transport { reason: format!("connect to {host}: {}", crate::error::os_text(&error)) },
-        })
+            Host::Tcp(address) => Ok(Stream::Tcp(tcp(host, address).await?.0)),
+            Host::Tls(address, wish) => encrypted(host, address, wish).await,
+            Host::Ssh(ssh) => through(ssh).map(Stream::Unix),
+        }
     }
 }
 
-/// Connects to `host:port`. Names are looked up in /etc/hosts and nowhere
-/// else: the C library's resolver would load code at run time, which a static
-/// program must not do.
-async fn tcp(address: &str) -> io::Result<TcpStream> {
-    let hosts = || std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let addresses = resolve(address, hosts)?;
-    let stream = TcpStream::connect(addresses.as_slice()).await?;
-    // Keystrokes should not wait for company; failing that, they merely arrive later.
-    let _ = stream.set_nodelay(true);
-    Ok(stream)
-}
-
-fn resolve(address: &str, hosts: impl FnOnce() -> String) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(literal) = address.parse::<SocketAddr>() {
-        return Ok(vec![literal]);
-    }
-    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
-    let (name, port) = address.rsplit_once(':').ok_or_else(|| invalid(format!("{address:?} has no port")))?;
+/// Connects to `host:port`; returns the host's name with the connection.
+async fn tcp<'a>(host: &Host, address: &'a str) -> Result<(TcpStream, &'a str), Error> {
+    let invalid = |why: String| Error::Transport { reason: format!("connect to {host}: {why}") };
+    let (name, port) = address.rsplit_once(':').ok_or_else(|| invalid("no port".to_owned()))?;
     let port: u16 = port.parse().map_err(|_| invalid(format!("{port:?} is no port")))?;
-    let text = hosts();
-    let found: Vec<SocketAddr> = text
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split('#').next()?.split_whitespace();
-            let ip: IpAddr = words.next()?.parse().ok()?;
-            words.any(|word| word.eq_ignore_ascii_case(name)).then_some(SocketAddr::new(ip, port))
-        })
-        .collect();
-    if found.is_empty() {
-        return Err(invalid(format!("{name} is not in /etc/hosts; give an IP address")));
+    let name = name.trim_matches(['[', ']']);
+    match budu_dial::tcp(name, port).await {
+        Ok(stream) => Ok((stream, name)),
+        Err(why) if why.contains("Connection refused") => Err(Error::Connect { host: host.to_string() }),
+        Err(why) => Err(invalid(why)),
     }
-    Ok(found)
+}
+
+async fn encrypted(host: &Host, address: &str, wish: &Tls) -> Result<Stream, Error> {
+    let failed = |why: String| Error::Transport { reason: format!("connect to {host}: {why}") };
+    let config = tls::client(&wish.files, wish.verify).map_err(|error| Error::new(error.to_string()))?;
+    let (stream, name) = tcp(host, address).await?;
+    let name = tls::ServerName::try_from(name.to_owned()).map_err(|error| failed(error.to_string()))?;
+    let stream = tls::Connector::from(config).connect(name, stream).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::InvalidData if error.to_string().contains("InvalidContentType") => {
+                " (does the daemon speak TLS?)"
+            }
+            _ => "",
+        };
+        failed(format!("tls: {error}{hint}"))
+    })?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Lets `ssh` carry the stream to `docker system dial-stdio` on the other machine.
+fn through(ssh: &Ssh) -> Result<UnixStream, Error> {
+    let failed = |error: io::Error| Error::Transport { reason: format!("run ssh: {}", crate::error::os_text(&error)) };
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
+    ours.set_nonblocking(true).map_err(failed)?;
+    let output: OwnedFd = theirs.try_clone().map_err(failed)?.into();
+    let mut command = Command::new("ssh");
+    command.args(["-o", "ConnectTimeout=30", "-T"]);
+    if let Some(user) = &ssh.user {
+        command.args(["-l", user]);
+    }
+    if let Some(port) = &ssh.port {
+        command.args(["-p", port]);
+    }
+    command.args(["--", &ssh.host, "docker"]);
+    if let Some(socket) = &ssh.socket {
+        // The shell over there reads this.
+        command.args(["--host", &format!("'unix://{}'", socket.replace('\'', "'\\''"))]);
+    }
+    command.args(["system", "dial-stdio"]);
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(output));
+    // It ends with its standard input, and init takes what is left of it.
+    command.spawn().map_err(failed)?;
+    UnixStream::from_std(ours).map_err(failed)
 }
 
 impl AsyncRead for Stream {
@@ -76,6 +106,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
         }
     }
 }
@@ -85,6 +116,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
 
@@ -92,6 +124,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
         }
     }
 
@@ -99,21 +132,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::resolve;
-
-    #[test]
-    fn names_come_from_the_hosts_file() {
-        let hosts = || "127.0.0.1 localhost # here\n192.0.2.7\tfar far.example\n".to_owned();
-        let find = |address: &str| resolve(address, hosts).map(|found| found[0].to_string());
-        assert_eq!(find("[::1]:2375").unwrap(), "[::1]:2375");
-        assert_eq!(find("Far.example:1").unwrap(), "192.0.2.7:1");
-        assert!(find("unknown:1").unwrap_err().to_string().contains("unknown is not in /etc/hosts"));
-        assert!(find("far").is_err());
     }
 }

@@ -37,7 +37,7 @@ impl Command for Info {
             if let Data::Map(members) = &mut data {
                 let client = vec![
                     ("Version".to_owned(), Data::from(env!("CARGO_PKG_VERSION"))),
-                    ("Context".to_owned(), Data::from(cli.context())),
+                    ("Context".to_owned(), Data::text(cli.context())),
                     ("Debug".to_owned(), Data::Bool(cli.debug)),
                 ];
                 members.push(("ClientInfo".to_owned(), Data::Map(client)));

@@ -174,7 +174,7 @@ async fn find(
     result
 }
 
-/// Shows what is found and says what is not.
+/// Looks for all names.
 async fn inspect<'a, F>(
     cli: &'a Cli,
     names: &'a [String],
@@ -184,11 +184,22 @@ async fn inspect<'a, F>(
 where
     F: Future<Output = Result<Data, Error>>,
 {
-    let template = Template::of_object(format)?;
+    // A template that is wrong is told before anybody is asked.
+    Template::of_object(format)?;
     let client = cli.client()?;
-    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    let mut results = Vec::new();
     for name in names {
-        match find(client, name).await {
+        results.push(find(client, name).await);
+    }
+    show(format, results)
+}
+
+/// Shows what was found and says what was not.
+pub(super) fn show(format: Option<&str>, results: Vec<Result<Data, Error>>) -> Result<i32, Error> {
+    let template = Template::of_object(format)?;
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
             Ok(data) => found.push(data),
             Err(error) => errors.push(error.to_string()),
         }

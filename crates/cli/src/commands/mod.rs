@@ -2,6 +2,7 @@
 
 mod attach;
 mod confirm;
+mod context;
 mod events;
 mod exec;
 mod images;
@@ -24,6 +25,7 @@ mod rmi;
 mod run;
 mod start;
 mod state;
+mod system;
 mod tag;
 mod top;
 mod update;
@@ -136,6 +138,17 @@ static TABLE: &[Entry] = &[
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["system info", "info"]),
     entry::<events::Events>(&["system events", "events"]),
+    entry::<system::DialStdio>(&["system dial-stdio"]),
+    entry::<system::Prune>(&["system prune"]),
+    entry::<context::Create>(&["context create"]),
+    entry::<context::Export>(&["context export"]),
+    entry::<context::Import>(&["context import"]),
+    entry::<context::Inspect>(&["context inspect"]),
+    entry::<context::List>(&["context ls", "context list"]),
+    entry::<context::Remove>(&["context rm", "context remove"]),
+    entry::<context::Show>(&["context show"]),
+    entry::<context::Update>(&["context update"]),
+    entry::<context::Use>(&["context use"]),
 ];
 
 /// What Docker has and Budu does not have yet.
@@ -143,9 +156,7 @@ static TABLE: &[Entry] = &[
 const MISSING: &[&str] = &[
     "attest", "bake", "build", "builder build", "builder prune", "buildx", "checkpoint create", "checkpoint ls", "checkpoint rm",
     "commit", "compose", "config create", "config inspect", "config ls", "config rm", "container commit", "container cp",
-    "container diff", "container export", "container prune", "container stats", "container update", "context create",
-    "context export", "context import", "context inspect", "context ls", "context rm", "context show", "context update",
-    "context use", "cp", "diff", "export", "history", "image build", "image history", "image import", "image load",
+    "container diff", "container export", "container prune", "container stats", "container update", "cp", "diff", "export", "history", "image build", "image history", "image import", "image load",
     "image prune", "image push", "image save", "import", "load", "login", "logout", "manifest annotate", "manifest create",
     "manifest inspect", "manifest push", "manifest rm", "node demote", "node inspect", "node ls", "node promote", "node ps", "node rm",
     "node update", "plugin create", "plugin disable", "plugin enable", "plugin inspect", "plugin install", "plugin ls",
@@ -153,8 +164,7 @@ const MISSING: &[&str] = &[
     "secret ls", "secret rm", "service create", "service inspect", "service logs", "service ls", "service ps", "service rm",
     "service rollback", "service scale", "service update", "stack config", "stack deploy", "stack ls", "stack ps", "stack rm",
     "stack services", "stats", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
-    "swarm unlock-key", "swarm update", "system df", "system dial-stdio", "system prune", "trust inspect", "trust sign",
-    "trust revoke",
+    "swarm unlock-key", "swarm update", "system df", "trust inspect", "trust sign", "trust revoke",
 ];
 
 /// Groups and what they manage.

@@ -59,11 +59,11 @@ fn client_members(cli: &Cli, api: ApiVersion) -> Data {
         text("ApiVersion", &api.to_string()),
         text("DefaultAPIVersion", &ApiVersion::MAX.to_string()),
         text("GitCommit", BUILD),
-        text("GoVersion", "none (Rust)"),
+        text("GoVersion", ""),
         text("Os", std::env::consts::OS),
         text("Arch", architecture()),
         text("BuildTime", ""),
-        text("Context", cli.context()),
+        text("Context", &cli.context()),
     ])
 }
 
