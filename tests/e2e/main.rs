@@ -24,6 +24,7 @@ mod run;
 mod security;
 mod shared;
 mod sharing;
+mod system;
 mod update;
 mod volumes;
 mod why;
@@ -54,6 +55,7 @@ fn main() {
     errors::tests(&mut suite);
     api::tests(&mut suite);
     security::tests(&mut suite);
+    system::tests(&mut suite);
     recovery::tests(&mut suite);
     first_run::tests(&mut suite);
     suite.run(shared::finish);

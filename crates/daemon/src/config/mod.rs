@@ -113,7 +113,7 @@ pub struct Config {
     pub registry_mirrors: Vec<String>,
     /// Oldest API version served.
     pub min_api_version: ApiVersion,
-    /// `text` or `json`.
+    /// `text`; others are not built.
     pub log_format: String,
     /// Features that may change.
     pub experimental: bool,

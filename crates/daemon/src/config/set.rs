@@ -109,7 +109,7 @@ impl Config {
             "exec-root" => self.exec_root = value.text()?.into(),
             "debug" => self.debug = value.flag()?,
             "log-level" => self.log_level = level(&value.text()?)?,
-            "log-format" => self.log_format = one_of(value, &["text", "json"])?,
+            "log-format" => self.log_format = one_of(value, &["text"])?,
             "pidfile" => self.pidfile = value.path()?,
             "group" => self.group = value.text()?,
             "live-restore" => self.live_restore = value.flag()?,
@@ -126,6 +126,9 @@ impl Config {
     }
 
     fn set_listener(&mut self, key: &str, value: &Value) -> Result<(), Refusal> {
+        if keys::TOLD.contains(&key) {
+            self.ignored.push(key.to_owned());
+        }
         match key {
             "tls" => self.tls = value.flag()?,
             "tlsverify" => self.tls_verify = value.flag()?,
