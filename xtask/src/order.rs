@@ -139,7 +139,7 @@ fn bundle(binary: &Path, dir: &Path, name: &str, edit: fn(&mut Value)) -> Result
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
     config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["/bin/busybox", "sleep", "100"]);
+    config["process"]["args"] = json!(["/bin/busybox", "sleep", "100000"]);
     edit(&mut config);
     fs::write(path, serde_json::to_vec(&config)?)?;
     Ok(bundle)
