@@ -39,6 +39,7 @@ mod volume;
 
 pub use container::archive::{Download, Upload};
 pub use container::attach::{AttachOptions, AttachSession, End};
+pub use container::commit::Commit;
 pub use container::exec::{ExecSession, ExecStarted};
 pub use container::inspect::Inspected;
 pub use container::list::ListOptions;

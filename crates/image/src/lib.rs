@@ -35,6 +35,7 @@ mod ingest;
 mod layer;
 mod layout;
 mod load;
+mod login;
 mod progress;
 mod pull;
 mod registry;

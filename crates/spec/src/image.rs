@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Digest;
 
+pub mod change;
 mod platform;
 
 pub use platform::{Platform, PlatformError};

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::Failure;
 
-/// The parameters of a request; a repeated one counts once, first wins.
+/// The parameters of a request; of a repeated one the first counts, but for [`Query::all`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);
 
@@ -26,6 +26,11 @@ impl Query {
     /// A parameter as text, empty when it is not there.
     pub(crate) fn text(&self, key: &str) -> &str {
         self.get(key).unwrap_or_default()
+    }
+
+    /// All values of a parameter that may be repeated; empty ones do not count.
+    pub(crate) fn all(&self, key: &str) -> Vec<String> {
+        self.0.iter().filter(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.clone()).collect()
     }
 
     /// A switch: everything but the words for "no" is yes.

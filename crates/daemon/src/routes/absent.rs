@@ -18,9 +18,6 @@ macro_rules! table {
 
 /// Known to Docker, unknown here.
 pub(crate) static ABSENT: &[Route] = table! {
-    POST "/auth";
-    GET "/system/df";
-    GET "/containers/{id}/stats";
     GET "/containers/{id}/attach/ws";
     GET "/containers/{id}/checkpoints";
     POST "/containers/{id}/checkpoints";
@@ -28,13 +25,14 @@ pub(crate) static ABSENT: &[Route] = table! {
     POST "/build/prune";
     POST "/build/cancel";
     GET "/images/search";
-    POST "/images/prune";
-    POST "/images/load";
-    GET "/images/get";
-    GET "/images/{name}/get";
     POST "/images/{name}/push";
     GET "/images/{name}/attestations";
     POST "/commit";
+    POST "/networks/create";
+    POST "/networks/prune";
+    POST "/networks/{id}/connect";
+    POST "/networks/{id}/disconnect";
+    DELETE "/networks/{id}";
     GET "/distribution/{name}/json";
     POST "/session";
     POST "/grpc";

@@ -46,7 +46,7 @@ pub(crate) async fn list(call: Call) -> Reply {
     ok(&rows)
 }
 
-fn until(filters: &Filters) -> Result<Option<i64>, Failure> {
+pub(super) fn until(filters: &Filters) -> Result<Option<i64>, Failure> {
     let text = filters.values("until").first();
     let time = text.map(|t| budu_spec::units::parse_time(t, jiff::Timestamp::now())).transpose()?;
     Ok(time.map(|t| t.as_second()))
@@ -91,7 +91,7 @@ impl Wish<'_> {
     }
 }
 
-fn row(
+pub(super) fn row(
     image: &Image,
     names: Vec<String>,
     digests: Vec<String>,

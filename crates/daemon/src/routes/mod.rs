@@ -2,15 +2,21 @@
 
 mod absent;
 mod archive;
+mod auth;
+mod commit;
+mod disk;
 mod container;
 mod events;
 mod exec;
 mod image;
+mod image_archive;
 mod image_list;
+mod image_prune;
 mod lifecycle;
 mod network;
 mod nothing;
 mod pull;
+mod stats;
 mod streams;
 mod system;
 mod volume;
@@ -49,6 +55,7 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/containers/{id}/json" container::inspect;
     GET "/containers/{id}/top" container::top;
     GET "/containers/{id}/logs" streams::logs;
+    GET "/containers/{id}/stats" stats::stats;
     GET "/containers/{id}/changes" archive::changes;
     GET "/containers/{id}/export" archive::export;
     HEAD "/containers/{id}/archive" archive::head;
@@ -72,6 +79,13 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/exec/{id}/json" exec::inspect;
     GET "/images/json" image_list::list;
     POST "/images/create" pull::create;
+    POST "/images/load" image_archive::load;
+    POST "/images/prune" image_prune::prune;
+    GET "/images/get" image_archive::save_several;
+    GET "/images/{name}/get" image_archive::save;
+    POST "/commit" commit::commit;
+    POST "/auth" auth::auth;
+    GET "/system/df" disk::df;
     GET "/images/{name}/json" image::inspect;
     GET "/images/{name}/history" image::history;
     POST "/images/{name}/tag" image::tag;

@@ -20,9 +20,7 @@ const QUEUE: usize = 32;
 
 /// `POST /images/create`.
 pub(crate) async fn create(call: Call) -> Reply {
-    let Some(name) = call.query.get("fromImage") else {
-        return Err(Failure::not_implemented("importing an image from a file"));
-    };
+    let Some(name) = call.query.get("fromImage") else { return super::image_archive::import(call).await };
     let reference = reference(name, call.query.text("tag"))?;
     let platform: Option<Platform> = match call.query.get("platform") {
         Some(text) => Some(text.parse().map_err(|e: PlatformError| Failure::invalid(e.to_string()))?),
@@ -146,7 +144,7 @@ fn encode(message: &Progress) -> Bytes {
 }
 
 /// An error after the first byte.
-fn failure(error: &Error) -> Bytes {
+pub(super) fn failure(error: &impl std::error::Error) -> Bytes {
     let message = error.to_string();
     progress(&JsonMessage {
         error_detail: Some(ErrorDetail { code: None, message: message.clone() }),

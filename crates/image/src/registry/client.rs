@@ -177,6 +177,16 @@ impl Client {
         }
     }
 
+    /// Asks whether the registry speaks to us at all: the status of its base address.
+    pub(crate) async fn check(&self) -> Result<StatusCode, Error> {
+        let text = format!("{}/v2/", self.origin);
+        let uri = text.parse().map_err(|_| Error::Protocol {
+            host: self.origin.authority(),
+            detail: format!("{text:?} is not an address"),
+        })?;
+        Ok(self.send(&Request::get(uri)).await?.status())
+    }
+
     fn uri(&self, rest: &str) -> Result<Uri, Error> {
         let text = format!("{}/v2/{}/{rest}", self.origin, self.reference.repository());
         text.parse().map_err(|_| Error::Protocol {

@@ -5,6 +5,7 @@
 //! wherever a value may be missing.
 
 pub mod container;
+pub mod disk;
 pub mod event;
 pub mod exec;
 pub mod files;
@@ -12,12 +13,14 @@ pub mod host_config;
 pub mod image;
 pub mod network;
 pub mod progress;
+pub mod stats;
 pub mod system;
 pub mod version;
 pub mod volume;
 pub mod why;
 
 pub use container::*;
+pub use disk::*;
 pub use event::*;
 pub use exec::*;
 pub use files::*;
@@ -25,6 +28,7 @@ pub use host_config::*;
 pub use image::*;
 pub use network::*;
 pub use progress::*;
+pub use stats::*;
 pub use system::*;
 pub use version::ApiVersion;
 pub use volume::*;
