@@ -28,7 +28,7 @@ fn engine() -> Arc<Engine> {
 }
 
 /// Tests that pull and remove by name take turns, each with an engine that has no image.
-fn alone<T>(work: impl FnOnce(&Engine) -> T) -> T {
+pub(crate) fn alone<T>(work: impl FnOnce(&Engine) -> T) -> T {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let engine = engine();

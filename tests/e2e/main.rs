@@ -13,6 +13,7 @@ mod exec;
 mod files;
 mod first_run;
 mod health;
+mod image_archives;
 mod images;
 mod lifecycle;
 mod limits;
@@ -39,6 +40,7 @@ fn main() {
     containment::tests(&mut suite);
     lifecycle::tests(&mut suite);
     images::tests(&mut suite);
+    image_archives::tests(&mut suite);
     exec::tests(&mut suite);
     attach_tty::tests(&mut suite);
     files::tests(&mut suite);

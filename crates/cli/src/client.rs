@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 
 use budu_spec::docker::{ApiVersion, ErrorAnswer};
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE, USER_AGENT};
@@ -19,9 +19,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::host::{Choice, DOCKER_SOCKET, Host};
+use crate::payload::Payload;
 use crate::transport::Stream;
 
-type Sender = SendRequest<Full<Bytes>>;
+type Sender = SendRequest<Payload>;
 
 /// Talks to one daemon.
 #[derive(Debug)]
@@ -53,6 +54,11 @@ impl Call {
     /// A POST without body.
     pub(crate) fn post(path: impl Into<String>) -> Call {
         Call { method: Method::POST, ..Call::get(path) }
+    }
+
+    /// A HEAD.
+    pub(crate) fn head(path: impl Into<String>) -> Call {
+        Call { method: Method::HEAD, ..Call::get(path) }
     }
 
     /// A PUT.
@@ -98,6 +104,11 @@ impl Streaming {
     /// The answer's content type.
     pub(crate) fn content_type(&self) -> &str {
         self.response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// A header field of the answer.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
     }
 
     /// The next piece of the body, `None` at its end.
@@ -188,7 +199,7 @@ impl Client {
     /// Sends and returns as soon as the answer's head is there.
     pub(crate) async fn stream(&self, call: Call) -> Result<Streaming, Error> {
         loop {
-            let (response, connection) = self.send(&call).await?;
+            let (response, connection) = self.send(&call, None).await?;
             if response.status().as_u16() < 400 {
                 return Ok(Streaming { response, _connection: connection });
             }
@@ -196,11 +207,22 @@ impl Client {
         }
     }
 
+    /// Sends a body piece by piece and returns as soon as the answer's head is there. It is sent once only: the
+    /// version must have been agreed on before, by any other request.
+    pub(crate) async fn upload(&self, call: Call, payload: Payload) -> Result<Streaming, Error> {
+        let (response, connection) = self.send(&call, Some(payload)).await?;
+        if response.status().as_u16() < 400 {
+            return Ok(Streaming { response, _connection: connection });
+        }
+        self.refused(response, connection).await?;
+        Err(Error::Transport { reason: "the daemon speaks another version of the API".to_owned() })
+    }
+
     /// Sends, and takes over the connection after `101`.
     pub(crate) async fn hijack(&self, call: Call) -> Result<Hijacked, Error> {
         let call = Call { upgrade: true, ..call };
         loop {
-            let (response, connection) = self.send(&call).await?;
+            let (response, connection) = self.send(&call, None).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(&error))?;
                 let parts = upgraded
@@ -237,7 +259,8 @@ impl Client {
         Err(Error::Api { status: status.as_u16(), message })
     }
 
-    async fn send(&self, call: &Call) -> Result<(Response<Incoming>, Sender), Error> {
+    async fn send(&self, call: &Call, payload: Option<Payload>) -> Result<(Response<Incoming>, Sender), Error> {
+        let mut payload = payload;
         loop {
             let kept = self.idle.borrow_mut().pop();
             let reused = kept.is_some();
@@ -248,14 +271,16 @@ impl Client {
             if sender.ready().await.is_err() && reused {
                 continue;
             }
-            let response = sender.send_request(self.request(call)?).await.map_err(|error| broken(&error))?;
+            let response = sender.send_request(self.request(call, payload.take())?).await.map_err(|error| broken(&error))?;
             return Ok((response, sender));
         }
     }
 
-    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Error> {
+    fn request(&self, call: &Call, payload: Option<Payload>) -> Result<Request<Payload>, Error> {
         let uri = format!("/v{}{}", self.version.get(), call.path);
-        let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
+        let archive = payload.is_some();
+        let payload = payload.unwrap_or_else(|| Payload::Full(call.body.clone().unwrap_or_default()));
+        let mut request = Request::new(payload);
         *request.method_mut() = call.method.clone();
         *request.uri_mut() =
             uri.parse().map_err(|error| Error::new(format_args!("invalid request path {uri:?}: {error}")))?;
@@ -263,6 +288,9 @@ impl Client {
         *headers = self.headers.clone();
         if call.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if archive {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
         }
         if call.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));

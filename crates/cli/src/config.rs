@@ -27,6 +27,9 @@ pub(crate) struct Config {
     /// Default `--format` of network ls.
     #[serde(rename = "networksFormat")]
     pub(crate) networks_format: String,
+    /// Default `--format` of stats.
+    #[serde(rename = "statsFormat")]
+    pub(crate) stats_format: String,
     /// Default `--format` of volume ls.
     #[serde(rename = "volumesFormat")]
     pub(crate) volumes_format: String,
@@ -58,7 +61,7 @@ struct Auth {
 }
 
 /// Docker Hub's key in `auths`.
-const HUB: &str = "https://index.docker.io/v1/";
+pub(crate) const HUB: &str = "https://index.docker.io/v1/";
 
 impl Config {
     /// Reads `config.json` below `directory`; a missing file means no settings.
@@ -122,13 +125,32 @@ impl Config {
             .collect()
     }
 
+    /// The program that keeps the credentials of a server, if one does.
+    pub(crate) fn helper(&self, server: &str) -> Option<&str> {
+        let own = self.cred_helpers.get(server).or_else(|| self.cred_helpers.get(host_of(server)));
+        own.map(String::as_str).or_else(|| Some(self.creds_store.as_str()).filter(|store| !store.is_empty()))
+    }
+
+    /// Whether credentials for a server are written in the file itself.
+    pub(crate) fn knows(&self, server: &str) -> bool {
+        self.auths.contains_key(server)
+    }
+
     /// Builds the `X-Registry-Auth` value for the registry of `image`.
     pub(crate) fn registry_auth(&self, image: &Reference) -> Option<String> {
         let registry = image.registry();
-        if !self.creds_store.is_empty() || self.cred_helpers.contains_key(registry) {
-            eprintln!("budu: credential helpers are not implemented yet; only \"auths\" of config.json is used");
-        }
         let key = if registry == "docker.io" { HUB } else { registry };
+        if let Some(helper) = self.helper(key) {
+            // Nothing stored there is no error: the registry may not want to know.
+            let auth = crate::credentials::get(helper, key).unwrap_or_else(|error| {
+                eprintln!("{error}");
+                None
+            });
+            if let Some(auth) = auth {
+                let json = serde_json::to_vec(&auth).ok()?;
+                return Some(base64::engine::general_purpose::URL_SAFE.encode(json));
+            }
+        }
         let found = self
             .auths
             .get(key)

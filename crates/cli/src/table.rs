@@ -153,6 +153,14 @@ pub(crate) fn put(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Writes bytes to standard output at once.
+pub(crate) fn put_bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()?;
+    Ok(())
+}
+
 /// Writes a line to standard output.
 pub(crate) fn put_line(text: &str) -> Result<(), Error> {
     put(&format!("{text}\n"))

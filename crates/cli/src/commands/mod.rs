@@ -3,20 +3,27 @@
 mod attach;
 mod confirm;
 mod context;
+mod container_files;
+mod cp;
+mod df;
 mod events;
 mod exec;
+mod history;
+mod image_archives;
 mod images;
 mod info;
 mod inspect;
 mod interact;
 mod kill;
 mod lists;
+mod login;
 mod logs;
 mod network;
 mod network_connect;
 mod network_create;
 mod network_rm;
 mod ports;
+mod prune;
 mod ps;
 mod pull;
 mod rename;
@@ -26,6 +33,7 @@ mod run;
 mod start;
 mod state;
 mod system;
+mod stats;
 mod tag;
 mod top;
 mod update;
@@ -111,6 +119,20 @@ static TABLE: &[Entry] = &[
     entry::<ports::Port>(&["container port", "port"]),
     entry::<rename::Rename>(&["container rename", "rename"]),
     entry::<inspect::InspectContainer>(&["container inspect"]),
+    entry::<cp::Cp>(&["container cp", "cp"]),
+    entry::<container_files::Diff>(&["container diff", "diff"]),
+    entry::<container_files::Export>(&["container export", "export"]),
+    entry::<container_files::Commit>(&["container commit", "commit"]),
+    entry::<stats::Stats>(&["container stats", "stats"]),
+    entry::<prune::Containers>(&["container prune"]),
+    entry::<image_archives::Load>(&["image load", "load"]),
+    entry::<image_archives::Save>(&["image save", "save"]),
+    entry::<image_archives::Import>(&["image import", "import"]),
+    entry::<prune::Images>(&["image prune"]),
+    entry::<history::History>(&["image history", "history"]),
+    entry::<df::Df>(&["system df"]),
+    entry::<login::Login>(&["login"]),
+    entry::<login::Logout>(&["logout"]),
     entry::<pull::Pull>(&["image pull", "pull"]),
     entry::<images::Images>(&["image ls", "image list", "images"]),
     entry::<rmi::Rmi>(&["image rm", "image remove", "rmi"]),
@@ -157,14 +179,25 @@ const MISSING: &[&str] = &[
     "attest", "bake", "build", "builder build", "builder prune", "buildx", "checkpoint create", "checkpoint ls", "checkpoint rm",
     "commit", "compose", "config create", "config inspect", "config ls", "config rm", "container commit", "container cp",
     "container diff", "container export", "container prune", "container stats", "container update", "cp", "diff", "export", "history", "image build", "image history", "image import", "image load",
+    "compose", "config create", "config inspect", "config ls", "config rm",
+    "container update", "context create",
+    "context export", "context import", "context inspect", "context ls", "context rm", "context show", "context update",
+    "context use", "cp", "diff", "export", "history", "image build", "image history", "image import", "image load",
     "image prune", "image push", "image save", "import", "load", "login", "logout", "manifest annotate", "manifest create",
     "manifest inspect", "manifest push", "manifest rm", "node demote", "node inspect", "node ls", "node promote", "node ps", "node rm",
+    "context use", "image build",
+    "image push", "manifest annotate", "manifest create",
+    "manifest inspect", "manifest push", "manifest rm", "network connect", "network create", "network disconnect",
+    "network prune", "network rm", "node demote", "node inspect", "node ls", "node promote", "node ps", "node rm",
     "node update", "plugin create", "plugin disable", "plugin enable", "plugin inspect", "plugin install", "plugin ls",
-    "plugin push", "plugin rm", "plugin set", "plugin upgrade", "push", "save", "search", "secret create", "secret inspect",
+    "plugin push", "plugin rm", "plugin set", "plugin upgrade", "push", "search", "secret create", "secret inspect",
     "secret ls", "secret rm", "service create", "service inspect", "service logs", "service ls", "service ps", "service rm",
     "service rollback", "service scale", "service update", "stack config", "stack deploy", "stack ls", "stack ps", "stack rm",
     "stack services", "stats", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
     "swarm unlock-key", "swarm update", "system df", "trust inspect", "trust sign", "trust revoke",
+    "stack services", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
+    "swarm unlock-key", "swarm update", "system dial-stdio", "system prune", "trust inspect", "trust sign",
+    "trust revoke",
 ];
 
 /// Groups and what they manage.
