@@ -82,7 +82,7 @@ fn commit_changes_and_refuses(client: Client) {
     assert!(config["ExposedPorts"]["90/udp"].is_object() && config["Labels"]["l"] == "m", "{config}");
     assert_eq!(docker.ok(["run", "--rm", &id]), "new");
     let output = docker.run(["commit", "-c", "RUN make", &web]).expect("runs");
-    output.exits(1).complains("run is not a valid change command");
+    output.exits(1).complains("RUN is not a valid change command");
     docker.run(["commit", "absent"]).expect("runs").exits(1).complains("No such container: absent");
     docker.ok(["rm", &web]);
     docker.ok(["rmi", &id]);
@@ -270,7 +270,7 @@ fn df_and_stats_shapes() {
     assert!(df["Containers"][0]["SizeRootFs"].as_u64() > Some(0), "{df}");
     assert_eq!((&df["Images"], &df["Volumes"], &df["LayersSize"]), (&Value::Null, &Value::Null, &0.into()));
     let all = get("/v1.41/system/df?type=container");
-    assert!(all["Images"].is_array() && all["BuilderSize"].is_number(), "older clients know no types: {all}");
+    assert!(all["Images"].is_array() && all["Volumes"].is_array(), "older clients know no types: {all}");
     let answer = engine.http("GET", "/system/df?type=cheese", None).expect("answers");
     assert_eq!((answer.status, answer.message().as_str()), (400, "unknown object type: cheese"));
     let once = get(&format!("/containers/{web}/stats?stream=0&one-shot=1"));

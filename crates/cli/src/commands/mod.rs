@@ -198,6 +198,18 @@ const MISSING: &[&str] = &[
     "stack services", "swarm ca", "swarm init", "swarm join", "swarm join-token", "swarm leave", "swarm unlock",
     "swarm unlock-key", "swarm update", "system dial-stdio", "system prune", "trust inspect", "trust sign",
     "trust revoke",
+    "attest", "bake", "build", "builder build", "builder prune", "buildx", "checkpoint create", "checkpoint ls",
+    "checkpoint rm", "compose", "config create", "config inspect", "config ls", "config rm", "container update",
+    "context create", "context export", "context import", "context inspect", "context ls", "context rm", "context show",
+    "context update", "context use", "image build", "image push", "manifest annotate", "manifest create",
+    "manifest inspect", "manifest push", "manifest rm", "node demote", "node inspect", "node ls", "node promote",
+    "node ps", "node rm", "node update", "plugin create", "plugin disable", "plugin enable", "plugin inspect",
+    "plugin install", "plugin ls", "plugin push", "plugin rm", "plugin set", "plugin upgrade", "push", "search",
+    "secret create", "secret inspect", "secret ls", "secret rm", "service create", "service inspect", "service logs",
+    "service ls", "service ps", "service rm", "service rollback", "service scale", "service update", "stack config",
+    "stack deploy", "stack ls", "stack ps", "stack rm", "stack services", "swarm ca", "swarm init", "swarm join",
+    "swarm join-token", "swarm leave", "swarm unlock", "swarm unlock-key", "swarm update", "system dial-stdio",
+    "system prune", "trust inspect", "trust revoke", "trust sign",
 ];
 
 /// Groups and what they manage.

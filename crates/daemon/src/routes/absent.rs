@@ -27,12 +27,6 @@ pub(crate) static ABSENT: &[Route] = table! {
     GET "/images/search";
     POST "/images/{name}/push";
     GET "/images/{name}/attestations";
-    POST "/commit";
-    POST "/networks/create";
-    POST "/networks/prune";
-    POST "/networks/{id}/connect";
-    POST "/networks/{id}/disconnect";
-    DELETE "/networks/{id}";
     GET "/distribution/{name}/json";
     POST "/session";
     POST "/grpc";

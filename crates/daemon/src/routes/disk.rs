@@ -67,7 +67,6 @@ fn usage(call: &Call, wish: Wish, verbose: bool) -> Result<DiskUsage, Failure> {
             containers,
             volumes,
             build_cache: cache,
-            builder_size: (call.version < ApiVersion::new(42)).then_some(0),
         });
     }
     Ok(answer)

@@ -57,7 +57,4 @@ pub struct DiskLists {
     pub volumes: Option<Vec<Value>>,
     /// Build cache.
     pub build_cache: Option<Vec<Value>>,
-    /// Bytes of the build cache, below API 1.42.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub builder_size: Option<i64>,
 }

@@ -84,7 +84,7 @@ pub fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), ChangeErr
                 let base = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
                 config.working_dir = join(base, &path);
             }
-            _ => return Err(refused(format!("{} is not a valid change command", name.to_ascii_lowercase()))),
+            _ => return Err(refused(format!("{word} is not a valid change command"))),
         }
     }
     Ok(())
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn what_is_refused() {
         for (text, want) in [
-            ("RUN make", "run is not a valid change command"),
+            ("RUN make", "RUN is not a valid change command"),
             ("ENV", "ENV requires at least one argument"),
             ("ENV A", "ENV must have two arguments"),
             ("LABEL a=b c", "can't find = in \"c\""),
