@@ -25,7 +25,7 @@ impl Store {
             true => format!("{host}/login").parse()?,
             false => format!("{host}:443/login").parse()?,
         };
-        let client = Client::connect(&reference, Some(auth), &self.inner.options).await?;
+        let client = Client::connect(&reference, Some(auth), &self.inner.options()).await?;
         match client.check().await? {
             StatusCode::OK => Ok(()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
