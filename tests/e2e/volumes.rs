@@ -20,7 +20,9 @@ pub(crate) fn tests(suite: &mut Suite) {
     suite.once(shape_of_a_volume);
     suite.once(refusals);
     suite.once(what_happens_is_told);
+    suite.once(names_clones_and_snapshots);
     suite.once(binds_that_belong_to_the_caller);
+    suite.once(size_limits);
 }
 
 fn run(client: Client, args: &[&str]) -> Output {

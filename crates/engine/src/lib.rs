@@ -52,4 +52,4 @@ pub use error::Error;
 pub use events::{EventStream, Events};
 pub use host::{Host, inherited_descriptor};
 pub use plugin::{Plugin, PluginError, PluginPlaces, Plugins};
-pub use volume::Volumes;
+pub use volume::{Snapshot, Volumes};

@@ -101,6 +101,11 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/volumes" volume::list;
     POST "/volumes/create" volume::create;
     POST "/volumes/prune" volume::prune;
+    POST "/volumes/{name}/rename" volume::rename;
+    POST "/volumes/{name}/clone" volume::copy;
+    POST "/volumes/{name}/snapshot" volume::snapshot;
+    POST "/volumes/{name}/restore" volume::restore;
+    DELETE "/volumes/{name}/snapshot" volume::remove_snapshot;
     GET "/volumes/{name}" volume::inspect;
     PUT "/volumes/{name}" volume::update;
     DELETE "/volumes/{name}" volume::remove;

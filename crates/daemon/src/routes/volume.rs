@@ -1,4 +1,4 @@
-//! Volumes.
+//! Volumes: Docker's endpoints, and those for what Docker's volumes cannot do.
 
 use budu_spec::docker::{ApiVersion, VolumeCreate};
 use hyper::StatusCode;
@@ -7,7 +7,7 @@ use crate::http::{Call, Failure, Reply, json, no_content, ok};
 
 /// `GET /volumes`.
 pub(crate) async fn list(call: Call) -> Reply {
-    ok(&call.app.engine.volumes().list(&call.filters()?)?)
+    ok(&call.app.engine.volumes().list(&call.filters()?).await?)
 }
 
 /// `POST /volumes/create`.
@@ -21,7 +21,7 @@ pub(crate) async fn create(mut call: Call) -> Reply {
 
 /// `GET /volumes/{name}`.
 pub(crate) async fn inspect(call: Call) -> Reply {
-    ok(&call.app.engine.volumes().inspect(&call.name)?)
+    ok(&call.app.engine.volumes().inspect(&call.name).await?)
 }
 
 /// `PUT /volumes/{name}`.
@@ -46,4 +46,44 @@ pub(crate) async fn prune(call: Call) -> Reply {
         filters.add("all", "true");
     }
     ok(&call.app.engine.volumes().prune(&filters).await?)
+}
+
+/// `POST /volumes/{name}/rename?name=NEW`. Not Docker's.
+pub(crate) async fn rename(call: Call) -> Reply {
+    call.app.engine.rename_volume(&call.name, call.query.text("name")).await?;
+    no_content()
+}
+
+/// What a clone may differ in.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CopyWish {
+    labels: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// `POST /volumes/{name}/clone?name=NEW&snapshot=SNAPSHOT`. Not Docker's.
+pub(crate) async fn copy(mut call: Call) -> Reply {
+    let wish: CopyWish = call.json().await?;
+    let snapshot = call.query.get("snapshot").filter(|name| !name.is_empty());
+    let made = call.app.engine.clone_volume(&call.name, call.query.text("name"), wish.labels, snapshot).await?;
+    json(StatusCode::CREATED, &made)
+}
+
+/// `POST /volumes/{name}/snapshot?name=SNAPSHOT&pause=0`. Not Docker's.
+pub(crate) async fn snapshot(call: Call) -> Reply {
+    let pause = call.query.get("pause").is_none() || call.query.flag("pause");
+    let name = call.query.get("name").filter(|name| !name.is_empty());
+    json(StatusCode::CREATED, &call.app.engine.snapshot_volume(&call.name, name, pause).await?)
+}
+
+/// `POST /volumes/{name}/restore?name=SNAPSHOT`. Not Docker's.
+pub(crate) async fn restore(call: Call) -> Reply {
+    call.app.engine.volumes().restore(&call.name, call.query.text("name")).await?;
+    no_content()
+}
+
+/// `DELETE /volumes/{name}/snapshot?name=SNAPSHOT`. Not Docker's.
+pub(crate) async fn remove_snapshot(call: Call) -> Reply {
+    call.app.engine.volumes().remove_snapshot(&call.name, call.query.text("name")).await?;
+    no_content()
 }

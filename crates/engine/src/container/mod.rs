@@ -46,7 +46,7 @@ mod view;
 pub(crate) mod wait;
 mod why;
 
-pub(crate) use mounts::lease_holder;
+pub(crate) use mounts::{Kind, lease_holder};
 pub use pump::read_by_peer;
 pub(crate) use remove::discard;
 

@@ -30,12 +30,21 @@ impl Engine {
     /// with a warning.
     pub async fn restore(&self) -> Result<(), Error> {
         let containers = self.load_all()?;
+        let renamed = self.volumes().unsettled();
         for container in &containers {
             self.insert(Arc::clone(container));
+            for (old, new) in &renamed {
+                if mounts::volumes(&container.record().points).contains(old.as_str()) {
+                    self.follow(container, old, new)?;
+                }
+            }
             let live = matches!(container.state().status, Status::Running | Status::Paused);
             for name in mounts::volumes(&container.record().points) {
                 self.volumes().adopt(name, container.id.as_str(), live);
             }
+        }
+        for (_, new) in renamed {
+            self.volumes().settled(&new)?;
         }
         let mut ended = Vec::new();
         for container in &containers {

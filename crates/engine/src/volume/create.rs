@@ -36,7 +36,7 @@ impl Volumes {
     pub async fn create(&self, wish: docker::VolumeCreate) -> Result<docker::Volume, Error> {
         let wish = Wish { name: wish.name, driver: wish.driver, options: wish.driver_opts, labels: wish.labels };
         let volume = self.obtain(wish, None, true).await?;
-        Ok(self.shape(&volume))
+        Ok(self.shape_now(&volume).await)
     }
 
     /// As [`Volumes::create`], and `user` refers to it from now on. `durable` as for containers' records.
@@ -48,7 +48,10 @@ impl Volumes {
                 same_driver(&volume, &wish)?;
                 volume
             }
-            None => self.make(wish, durable)?,
+            None => match self.probe(&wish).await {
+                Some(volume) => volume,
+                None => self.make(wish, durable).await?,
+            },
         };
         if let Some(user) = user {
             volume.users().all.insert(user.to_owned());
@@ -56,41 +59,60 @@ impl Volumes {
         Ok(volume)
     }
 
-    fn make(&self, wish: Wish, durable: bool) -> Result<Arc<Volume>, Error> {
+    async fn make(&self, wish: Wish, durable: bool) -> Result<Arc<Volume>, Error> {
         let name = wish.name.clone();
         let about = |error: Error| error.about(&format!("create {name}"));
-        check_name(&name).map_err(about)?;
-        if !matches!(wish.driver.as_str(), "" | LOCAL) {
-            return Err(about(Error::NoSuchPlugin {
-                message: format!("error looking up volume plugin {0}: plugin \"{0}\" not found", wish.driver),
-            }));
-        }
-        options::check(&wish.options.clone().unwrap_or_default()).map_err(about)?;
-        let record = Record {
+        let mut record = Record {
             name: name.clone(),
-            driver: LOCAL.to_owned(),
+            driver: if wish.driver.is_empty() { LOCAL.to_owned() } else { wish.driver },
             created: clock::now(),
             labels: wish.labels,
             options: wish.options.filter(|options| !options.is_empty()),
+            ..Record::default()
         };
-        self.place(&record, durable)?;
-        let volume = Arc::new(Volume::new(record));
-        self.table().insert(name.clone(), Arc::clone(&volume));
-        self.tell("create", &name, &[("driver", LOCAL)]);
+        check_name(&name).map_err(about)?;
+        let options = record.options.clone().unwrap_or_default();
+        if record.driver == LOCAL {
+            options::check(&options).map_err(about)?;
+        } else {
+            let driver = self.driver(&record.driver).await.map_err(about)?;
+            if driver.get(&name).await.map_err(about)?.is_none() {
+                driver.create(&name, &options).await.map_err(about)?;
+            }
+            record.scope = driver.scope().await;
+        }
+        let record = self.place(record, durable)?;
+        let driver = record.driver.clone();
+        let volume = self.admit(record);
+        self.tell("create", &name, &[("driver", &driver)]);
         Ok(volume)
     }
 
+    /// Makes a volume known.
+    pub(super) fn admit(&self, record: Record) -> Arc<Volume> {
+        let name = record.name.clone();
+        let volume = Arc::new(Volume::new(record));
+        self.table().insert(name, Arc::clone(&volume));
+        volume
+    }
+
     /// Makes the directory of a volume: aside first, so that there is never half of one.
-    fn place(&self, record: &Record, durable: bool) -> Result<(), Error> {
+    pub(super) fn place(&self, mut record: Record, durable: bool) -> Result<Record, Error> {
         let aside = self.root.join(format!(".{}", Id::random()));
         let fill = || {
             private_dir(&aside)?;
-            let data = aside.join(DATA);
-            fs::DirBuilder::new().mode(0o755).create(&data).map_err(Error::io("create directory", &data))?;
-            save(&aside, RECORD_FILE, record, durable)?;
-            self.reveal(&aside, &record.name, durable)
+            if record.driver == LOCAL {
+                let data = aside.join(DATA);
+                fs::DirBuilder::new().mode(0o755).create(&data).map_err(Error::io("create directory", &data))?;
+                if record.option("type").is_empty() {
+                    record.limit = self.limit(&aside, record.option("size"))?;
+                }
+            }
+            save(&aside, RECORD_FILE, &record, durable)?;
+            self.reveal(&aside, &record.name, durable)?;
+            Ok(record)
         };
-        fill().inspect_err(|_| drop(fs::remove_dir_all(&aside)))
+        fill().inspect_err(|_| drop(budu_image::delete_tree(&aside)))
     }
 
     /// Moves a finished directory to where its name says.

@@ -8,15 +8,20 @@
 //! - `create.rs`, `list.rs`, `remove.rs`: what users ask for.
 //! - `options.rs`, `mount.rs`: the `local` driver's `type`, `o`, `device`.
 //! - `populate.rs`, `copy.rs`: an empty volume takes what the image has at its place.
+//! - `size.rs`: limits. `snapshot.rs`, `rename.rs`: what Docker has not. `plugin.rs`: volumes that others keep.
 
 mod copy;
 mod create;
 mod list;
 mod mount;
 mod options;
+mod plugin;
 mod populate;
 mod record;
 mod remove;
+mod rename;
+mod size;
+mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -29,6 +34,7 @@ use crate::engine::private_dir;
 use crate::{Error, Events, Plugins};
 
 pub(crate) use self::create::Wish;
+pub use self::snapshot::Snapshot;
 
 /// The driver that keeps volumes in directories.
 pub(crate) const LOCAL: &str = "local";
@@ -72,6 +78,10 @@ impl Volume {
     /// What was asked for.
     pub(crate) fn record(&self) -> Arc<Record> {
         Arc::clone(&self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_record(&self, record: Record) {
+        *self.record.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(record);
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {

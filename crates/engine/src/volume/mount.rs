@@ -5,12 +5,14 @@
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_remount, unmount};
 
-use super::Volumes;
 use super::record::Record;
+use super::size::Limit;
+use super::{LOCAL, Volumes};
 use crate::Error;
 
 impl Volumes {
@@ -19,13 +21,32 @@ impl Volumes {
         let _turn = self.turn(name).await;
         let volume = self.found(name)?;
         let (record, data) = (volume.record(), self.data(name));
-        if needed(&record) && !is_mounted(&data) {
-            let target = data.clone();
-            let attached = tokio::task::spawn_blocking(move || attach(&record, &target)).await;
-            attached.map_err(|e| Error::Runtime { message: e.to_string() })??;
-        }
+        let place = if record.driver == LOCAL {
+            self.mount_now(&record).await?;
+            data
+        } else {
+            let about = |error: Error| error.about(&format!("error while mounting volume '{name}'"));
+            let driver = self.driver(&record.driver).await.map_err(about)?;
+            driver.mount(name, container).await.map_err(about)?.into()
+        };
         volume.users().live.insert(container.to_owned());
-        Ok(data)
+        Ok(place)
+    }
+
+    /// Mounts a local volume unless it is mounted, or needs not be. For whoever has the turn.
+    pub(super) async fn mount_now(&self, record: &Arc<Record>) -> Result<(), Error> {
+        let data = self.data(&record.name);
+        if !needed(record) || is_mounted(&data) {
+            return Ok(());
+        }
+        let mut words = Words::parse(record.option("o"));
+        let device = resolved(record, &mut words).await?;
+        let (record, dir) = (Arc::clone(record), self.dir(&record.name));
+        let work = move || match record.limit {
+            Limit::Image => super::size::mount_image(&dir, &data).map_err(Error::io("mount volume", &data)),
+            _ => attach(record.option("type"), &device, &data, &words),
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime { message: e.to_string() })?
     }
 
     /// Takes back [`Volumes::mount`]; tells whether there was something to take back.
@@ -36,7 +57,12 @@ impl Volumes {
             let mut users = volume.users();
             (users.live.remove(container), users.live.is_empty())
         };
-        if idle && let Err(error) = self.unmount_now(&volume.record()) {
+        let record = volume.record();
+        if record.driver != LOCAL {
+            if was_live && let Err(error) = self.unmount_by_plugin(&record, container).await {
+                tracing::warn!(volume = name, %error, "could not unmount");
+            }
+        } else if idle && let Err(error) = self.unmount_now(&record) {
             tracing::warn!(volume = name, %error, "could not unmount");
         }
         was_live
@@ -50,6 +76,10 @@ impl Volumes {
         }
     }
 
+    async fn unmount_by_plugin(&self, record: &Record, container: &str) -> Result<(), Error> {
+        self.driver(&record.driver).await?.unmount(&record.name, container).await
+    }
+
     pub(super) fn unmount_now(&self, record: &Record) -> Result<(), Error> {
         let data = self.data(&record.name);
         if !needed(record) || !is_mounted(&data) {
@@ -59,21 +89,48 @@ impl Volumes {
     }
 }
 
-/// Whether a volume's files are elsewhere.
+/// Whether a volume must be mounted before its files are there.
 pub(super) fn needed(record: &Record) -> bool {
+    is_elsewhere(record) || record.limit == Limit::Image
+}
+
+/// Whether a volume's files are elsewhere.
+pub(super) fn is_elsewhere(record: &Record) -> bool {
     !record.option("type").is_empty() || !record.option("device").is_empty()
 }
 
+/// The device, with names of servers looked up: the kernel takes addresses only.
+async fn resolved(record: &Record, words: &mut Words) -> Result<String, Error> {
+    let device = record.option("device").to_owned();
+    let kind = record.option("type");
+    if !matches!(kind, "nfs" | "nfs4" | "cifs" | "smb3") {
+        return Ok(device);
+    }
+    let lookup = |host: String| async move {
+        let found = budu_dial::Resolver::system().lookup(&host).await.and_then(|all| {
+            all.first().map(ToString::to_string).ok_or_else(|| format!("no address of {host} is known"))
+        });
+        found.map_err(|why| Error::Runtime {
+            message: format!("error resolving passed in network volume address: {why}"),
+        })
+    };
+    let addr = words.data.iter_mut().find_map(|word| word.strip_prefix("addr=").map(str::to_owned).map(|a| (a, word)));
+    if let Some((host, word)) = addr {
+        *word = format!("addr={}", lookup(host).await?);
+    } else if let Some((host, share)) = device.strip_prefix("//").and_then(|rest| rest.split_once('/')) {
+        return Ok(format!("//{}/{share}", lookup(host.to_owned()).await?));
+    }
+    Ok(device)
+}
+
 /// Whether something is mounted right here.
-fn is_mounted(path: &Path) -> bool {
+pub(super) fn is_mounted(path: &Path) -> bool {
     const MOUNT_ROOT: u64 = 0x2000;
     let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::empty());
     found.is_ok_and(|stat| stat.stx_attributes.bits() & MOUNT_ROOT != 0)
 }
 
-fn attach(record: &Record, target: &Path) -> Result<(), Error> {
-    let (kind, device) = (record.option("type"), record.option("device"));
-    let words = Words::parse(record.option("o"));
+fn attach(kind: &str, device: &str, target: &Path, words: &Words) -> Result<(), Error> {
     let failed = |source: rustix::io::Errno| {
         let why = budu_sys::mount::reason(&source.into());
         let place = target.display();

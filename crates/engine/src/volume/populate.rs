@@ -2,15 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use budu_sys::rooted::Root;
 use budu_sys::view::View;
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 
+use super::record::Record;
+use super::size::Limit;
 use super::{Volumes, copy};
 use crate::Error;
 
@@ -33,28 +35,62 @@ impl Volumes {
     ) -> Result<(), Error> {
         let _turn = self.turn(name).await;
         let volume = self.found(name)?;
-        let alone = volume.users().live.is_empty() && !super::mount::needed(&volume.record());
+        let record = volume.record();
+        if record.driver != super::LOCAL {
+            return self.populate_elsewhere(&record, view, target).await;
+        }
+        self.mount_now(&record).await?;
+        let unused = volume.users().live.is_empty();
+        // A copy that grew elsewhere would not be limited.
+        let alone = unused && record.limit == Limit::None && !super::mount::needed(&record);
         let (dir, target) = (self.dir(name), target.to_owned());
         let work = move || fill(&dir, view.root(), &target, alone, durable).map_err(Error::io("populate volume", &dir));
-        tokio::task::spawn_blocking(work).await.map_err(|e| Error::Runtime { message: e.to_string() })?
+        let filled = tokio::task::spawn_blocking(work).await;
+        if unused && let Err(error) = self.unmount_now(&record) {
+            tracing::warn!(volume = name, %error, "could not unmount");
+        }
+        filled.map_err(|e| Error::Runtime { message: e.to_string() })?
+    }
+
+    /// The same for a plugin's volume, which is mounted meanwhile.
+    async fn populate_elsewhere(&self, record: &Record, view: Arc<View>, target: &str) -> Result<(), Error> {
+        let (driver, id) = (self.driver(&record.driver).await?, budu_spec::Id::random());
+        let data = PathBuf::from(driver.mount(&record.name, id.as_str()).await?);
+        let target = target.to_owned();
+        let work = move || into_place(&data, view.root(), &target).map_err(Error::io("populate volume", &data));
+        let filled = tokio::task::spawn_blocking(work).await;
+        driver.unmount(&record.name, id.as_str()).await?;
+        filled.map_err(|e| Error::Runtime { message: e.to_string() })?
+    }
+}
+
+/// What is to be copied: nothing when it is no directory, or the volume has something.
+fn source_for(data: &Root, view: &Root, target: &str) -> io::Result<Option<OwnedFd>> {
+    let source = match view.open(target, OFlags::PATH) {
+        Ok(source) if FileType::from_raw_mode(fstat(&source)?.st_mode) == FileType::Directory => source,
+        Ok(_) => return Ok(None),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let empty = copy::is_empty(openat(data, ".", flags, Mode::empty())?.as_fd())?;
+    Ok(empty.then_some(source))
+}
+
+fn into_place(data: &Path, view: &Root, target: &str) -> io::Result<()> {
+    let data = Root::open_at(data)?;
+    match source_for(&data, view, target)? {
+        Some(source) => copy::tree(source.as_fd(), data.as_fd()),
+        None => Ok(()),
     }
 }
 
 fn fill(dir: &Path, view: &Root, target: &str, alone: bool, durable: bool) -> io::Result<()> {
-    let source = match view.open(target, OFlags::PATH) {
-        Ok(source) if FileType::from_raw_mode(fstat(&source)?.st_mode) == FileType::Directory => source,
-        Ok(_) => return Ok(()),
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    let data = Root::open_at(&dir.join(super::DATA))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    if !copy::is_empty(openat(&data, ".", flags, Mode::empty())?.as_fd())? {
-        return Ok(());
-    }
+    let data = dir.join(super::DATA);
     if !alone {
-        return copy::tree(source.as_fd(), data.as_fd());
+        return into_place(&data, view, target);
     }
+    let Some(source) = source_for(&Root::open_at(&data)?, view, target)? else { return Ok(()) };
     let aside = dir.join(ASIDE);
     budu_image::delete_tree(&aside).map_err(io::Error::other)?;
     fs::DirBuilder::new().mode(0o755).create(&aside)?;
@@ -64,7 +100,7 @@ fn fill(dir: &Path, view: &Root, target: &str, alone: bool, durable: bool) -> io
             rustix::fs::syncfs(File::open(&aside)?)?;
         }
         // An empty directory gives way to it in one step.
-        fs::rename(&aside, dir.join(super::DATA))
+        fs::rename(&aside, &data)
     };
     grow().inspect_err(|_| drop(budu_image::delete_tree(&aside)))
 }

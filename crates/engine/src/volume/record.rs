@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::size::Limit;
+
 /// Name of the file with a [`Record`], in the volume's directory.
 pub(super) const RECORD_FILE: &str = "volume.json";
 
@@ -22,6 +24,12 @@ pub(crate) struct Record {
     pub(crate) labels: Option<BTreeMap<String, String>>,
     /// Options of the driver; `None` when none were given.
     pub(crate) options: Option<BTreeMap<String, String>>,
+    /// What keeps it to its size.
+    pub(crate) limit: Limit,
+    /// `local` or `global`, of a plugin's volume; empty for `local`.
+    pub(crate) scope: String,
+    /// Its name until now, while containers are being told the new one.
+    pub(crate) was: Option<String>,
 }
 
 impl Record {

@@ -16,7 +16,7 @@ impl Volumes {
     /// # Errors
     /// [`Error::NoSuchVolume`], or [`Error::Conflict`] naming the containers that refer to it.
     pub async fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
-        match self.erase(name).await {
+        match self.erase(name, force).await {
             Err(Error::NoSuchVolume { .. }) if force => Ok(()),
             other => other,
         }
@@ -29,17 +29,37 @@ impl Volumes {
             return;
         }
         // Whoever is at work on it just now looks for users first, and so does what comes after.
-        match self.try_turn(name) {
-            Some(_turn) => report(name, self.erase_now(name)),
-            None => {
+        let turn = self.try_turn(name);
+        match turn {
+            Some(_turn) if volume.record().driver == super::LOCAL => report(name, self.erase_now(name)),
+            _ => {
                 let (volumes, name) = (Arc::clone(self), name.to_owned());
-                tokio::spawn(async move { report(&name, volumes.erase(&name).await) });
+                tokio::spawn(async move { report(&name, volumes.erase(&name, false).await) });
             }
         }
     }
 
-    async fn erase(&self, name: &str) -> Result<(), Error> {
+    async fn erase(&self, name: &str, force: bool) -> Result<(), Error> {
         let _turn = self.turn(name).await;
+        let volume = match self.find(name) {
+            Some(volume) => volume,
+            None => {
+                let wish = super::Wish { name: name.to_owned(), ..super::Wish::default() };
+                self.probe(&wish).await.ok_or_else(|| Error::NoSuchVolume { name: name.to_owned() })?
+            }
+        };
+        let driver = volume.record().driver.clone();
+        if driver != super::LOCAL && volume.users().all.is_empty() {
+            let removed = match self.driver(&driver).await {
+                Ok(driver) => driver.remove(name).await,
+                Err(error) => Err(error),
+            };
+            match removed {
+                Err(error) if !force => return Err(error.about(&format!("remove {name}"))),
+                Err(error) => tracing::warn!(volume = name, %error, "forgotten, though its driver did not remove it"),
+                Ok(()) => {}
+            }
+        }
         self.erase_now(name)
     }
 
@@ -87,7 +107,7 @@ impl Volumes {
             }
             let data = self.data(&name);
             let size = tokio::task::spawn_blocking(move || super::copy::size(&data)).await;
-            match self.erase(&name).await {
+            match self.erase(&name, false).await {
                 Ok(()) => {
                     pruned.space_reclaimed += size.ok().and_then(Result::ok).unwrap_or(0);
                     pruned.volumes_deleted.push(name);
