@@ -78,6 +78,12 @@ fn links_in_the_image_do_not_lead_out() {
         let made: Vec<_> = std::fs::read_dir(trap.join(name)).expect("there").flatten().collect();
         assert!(made.is_empty(), "{name}: {made:?}");
     }
+    // An empty volume takes over what the image has at its place, not what the host has.
+    std::fs::write(trap.join("volume/secret"), "of the host").expect("writable");
+    let docker = shared::client(Client::Docker);
+    let taken = docker.run(["run", "--rm", "-v", "linked-data:/volume", LINKED, "ls", "/volume"]).expect("runs");
+    assert!(!taken.stdout.contains("secret"), "{}", taken.stdout);
+    docker.ok(["volume", "rm", "linked-data"]);
     std::fs::remove_dir_all(trap).expect("removed");
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn tests(suite: &mut Suite) {
     suite.both(parts_of_a_volume);
     suite.both(files_of_an_image);
     suite.both(volumes_elsewhere);
+    suite.once(a_part_is_never_outside_of_its_volume);
     suite.once(shape_of_a_volume);
     suite.once(refusals);
     suite.once(what_happens_is_told);
@@ -169,6 +170,35 @@ fn parts_of_a_volume(client: Client) {
     docker.ok(["volume", "rm", &data]);
 }
 
+/// Somebody exchanges the part for a link all the time.
+fn a_part_is_never_outside_of_its_volume() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (docker, data) = (shared::client(Client::Docker), name("raced"));
+    docker.ok(["volume", "create", &data]);
+    let place = std::path::PathBuf::from(volume(&data)["Mountpoint"].as_str().expect("a path"));
+    std::fs::create_dir(place.join("part")).expect("writable");
+    std::fs::write(place.join("part/inside"), "").expect("writable");
+    std::os::unix::fs::symlink("../../../../../../../../../../../../etc", place.join("link")).expect("writable");
+    let mount = format!("type=volume,source={data},target=/part,volume-subpath=part");
+    let over = AtomicBool::new(false);
+    let seen: Vec<Output> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let (part, link) = (place.join("part"), place.join("link"));
+                renameat_with(CWD, part, CWD, link, RenameFlags::EXCHANGE).expect("exchanged");
+            }
+        });
+        let seen = (0..12).map(|_| run(Client::Docker, &["--mount", &mount, BUSYBOX, "ls", "/part"])).collect();
+        over.store(true, Ordering::Relaxed);
+        seen
+    });
+    for output in seen {
+        assert!(!output.stdout.contains("passwd"), "the host's files: {}", output.stdout);
+    }
+    docker.ok(["volume", "rm", &data]);
+}
+
 fn files_of_an_image(client: Client) {
     let mount = format!("type=image,source={CONFIGURED},target=/image");
     let script = "cat /image/etc/plain; touch /image/x || echo ro; ls -a /image | grep -c dockerenv || true";
@@ -233,7 +263,7 @@ fn shape_of_a_volume() {
         "Propagation": "",
     });
     assert_eq!(mounts, [tmpfs, of_volume]);
-    engine.http("DELETE", &format!("/containers/{id}"), None).expect("answers").expect(204);
+    engine.http("DELETE", &format!("/containers/{id}?force=1"), None).expect("answers").expect(204);
     engine.http("DELETE", &format!("/volumes/{name}"), None).expect("answers").expect(204);
     let list: Value =
         engine.http("GET", "/volumes?filters=%7B%22name%22%3A%5B%22no-such%22%5D%7D", None).expect("answers").json();
@@ -275,7 +305,9 @@ fn refusals() {
     let container = |host: Value| {
         let wish = json!({"Image": BUSYBOX, "HostConfig": host});
         let answer = engine.http("POST", "/containers/create", Some(&wish)).expect("answers");
-        (answer.status, answer.json()["message"].as_str().unwrap_or_default().to_owned())
+        // Docker calls some of them its own failures.
+        assert!(answer.status >= 400, "{}", answer.text());
+        answer.json()["message"].as_str().unwrap_or_default().to_owned()
     };
     for (host, message) in [
         (json!({"Binds": ["/a:/b:nope"]}), "invalid mode: nope"),
@@ -294,7 +326,7 @@ fn refusals() {
             "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes",
         ),
     ] {
-        assert_eq!(container(host.clone()), (400, message.to_owned()), "{host}");
+        assert_eq!(container(host.clone()), message, "{host}");
     }
 }
 

@@ -28,9 +28,9 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
-    /// A driver is not there.
+    /// A driver, a snapshot or the like is not there.
     #[error("{message}")]
-    NoSuchPlugin {
+    Absent {
         /// Docker's text.
         message: String,
     },
@@ -172,7 +172,7 @@ impl Error {
             Error::Invalid { message } => Error::Invalid { message: said(message) },
             Error::Conflict { message } => Error::Conflict { message: said(message) },
             Error::Runtime { message } => Error::Runtime { message: said(message) },
-            Error::NoSuchPlugin { message } => Error::NoSuchPlugin { message: said(message) },
+            Error::Absent { message } => Error::Absent { message: said(message) },
             other => other,
         }
     }
@@ -203,7 +203,7 @@ impl Classified for Error {
         match self {
             Error::NoSuchContainer { .. }
             | Error::NoSuchVolume { .. }
-            | Error::NoSuchPlugin { .. }
+            | Error::Absent { .. }
             | Error::NoSuchExec { .. }
             | Error::NoSuchFile { .. } => ErrorClass::NotFound,
             Error::Ambiguous { .. } | Error::Invalid { .. } | Error::Command { .. } => ErrorClass::InvalidArgument,

@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod conntrack;
 pub mod dbus;
 pub mod ext4;
+pub mod freeze;
 pub mod kernel;
 pub mod label;
 pub mod loopdev;

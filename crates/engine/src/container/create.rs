@@ -51,7 +51,7 @@ impl Engine {
                 return Err(error);
             }
         };
-        record.points = claimed.points();
+        record.points = claimed.points(version);
         let dir = self.data_dir(&id);
         // No state yet: a missing one reads as "created".
         let saved = private_dir(&dir).and_then(|()| save(&dir, RECORD_FILE, &record, record.durable()));

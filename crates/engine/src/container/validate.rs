@@ -42,6 +42,7 @@ pub(crate) fn validate(
     logging(host, defaults)?;
     gates(wish, version);
     fill(&mut wish.host_config, defaults);
+    mounts::gate(&mut wish.host_config, version, warnings)?;
     mounts::check(&wish.host_config)?;
     ports::requests(&wish.config, &wish.host_config)?;
     Ok(())

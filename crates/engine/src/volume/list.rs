@@ -130,12 +130,15 @@ impl Volumes {
     /// None; a size that cannot be found out is -1.
     pub fn usage(&self) -> Result<Vec<docker::Volume>, Error> {
         let all: Vec<Arc<Volume>> = self.table().values().cloned().collect();
-        let measured = all.iter().filter(|volume| volume.record().options.is_none()).map(|volume| {
-            let size = super::copy::size(&self.data(&volume.record().name));
-            let size = size.ok().and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
-            let ref_count = i64::try_from(volume.users().all.len()).unwrap_or(i64::MAX);
-            docker::Volume { usage_data: Some(VolumeUsage { ref_count, size }), ..self.shape(volume) }
-        });
+        let measured = all
+            .iter()
+            .filter(|volume| volume.record().driver == LOCAL && volume.record().options.is_none())
+            .map(|volume| {
+                let size = super::copy::size(&self.data(&volume.record().name));
+                let size = size.ok().and_then(|n| i64::try_from(n).ok()).unwrap_or(-1);
+                let ref_count = i64::try_from(volume.users().all.len()).unwrap_or(i64::MAX);
+                docker::Volume { usage_data: Some(VolumeUsage { ref_count, size }), ..self.shape(volume) }
+            });
         Ok(measured.collect())
     }
 

@@ -34,6 +34,7 @@ use crate::engine::private_dir;
 use crate::{Error, Events, Plugins};
 
 pub(crate) use self::create::Wish;
+pub(crate) use self::populate::Place;
 pub use self::snapshot::Snapshot;
 
 /// The driver that keeps volumes in directories.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,7 +62,7 @@ impl Volumes {
         let found = self.plugins.get(name, DRIVER).await;
         found.map(Driver).map_err(|error| match error {
             PluginError::NotFound { .. } => {
-                Error::NoSuchPlugin { message: format!("error looking up volume plugin {name}: {error}") }
+                Error::Absent { message: format!("error looking up volume plugin {name}: {error}") }
             }
             error => Error::Runtime { message: format!("error looking up volume plugin {name}: {error}") },
         })
@@ -81,16 +80,12 @@ impl Driver {
     }
 
     async fn ask(&self, verb: &str, question: &Question<'_>, time: Duration) -> Result<Answer, Error> {
-        let answer: Answer = self.call(verb, question, time).await?;
+        let answer = self.0.call(&format!("{DRIVER}.{verb}"), question, time).await;
+        let answer: Answer = answer.map_err(|error| Error::Runtime { message: error.to_string() })?;
         match answer.err.as_str() {
             "" => Ok(answer),
             error => Err(Error::Runtime { message: format!("{DRIVER}.{verb}: {error}") }),
         }
-    }
-
-    async fn call<A: DeserializeOwned>(&self, verb: &str, question: &Question<'_>, time: Duration) -> Result<A, Error> {
-        let answer = self.0.call(&format!("{DRIVER}.{verb}"), question, time).await;
-        answer.map_err(|error| Error::Runtime { message: error.to_string() })
     }
 
     pub(super) async fn create(&self, name: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
@@ -116,8 +111,12 @@ impl Driver {
     /// `None` when the plugin does not know it.
     pub(super) async fn get(&self, name: &str) -> Result<Option<Known>, Error> {
         let question = Question { name, ..Question::default() };
-        let answer: Answer = self.call("Get", &question, SHORT).await?;
-        Ok(answer.volume.filter(|_| answer.err.is_empty()))
+        match self.0.call::<_, Answer>("VolumeDriver.Get", &question, SHORT).await {
+            Ok(answer) => Ok(answer.volume.filter(|_| answer.err.is_empty())),
+            // Some say so with a status.
+            Err(PluginError::Refused { .. }) => Ok(None),
+            Err(error) => Err(Error::Runtime { message: error.to_string() }),
+        }
     }
 
     pub(super) async fn list(&self) -> Result<Vec<Known>, Error> {
@@ -133,5 +132,99 @@ impl Driver {
             .ok()
             .filter(|scope| scope == "global")
             .unwrap_or_else(|| LOCAL.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use budu_spec::Filters;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixListener;
+
+    use super::super::{Volumes, Wish};
+    use crate::{Events, PluginPlaces, Plugins};
+
+    /// A plugin that has the volume `theirs`, and whatever is made.
+    async fn answer(listener: UnixListener, asked: Arc<Mutex<Vec<String>>>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut text = String::new();
+            let complete = |text: &str| {
+                let (head, body) = text.split_once("\r\n\r\n")?;
+                let length =
+                    head.to_ascii_lowercase().split_once("content-length: ")?.1.lines().next()?.parse().ok()?;
+                (body.len() >= length).then(|| body.to_owned())
+            };
+            let body = loop {
+                if let Some(body) = complete(&text) {
+                    break body;
+                }
+                let mut piece = [0u8; 4096];
+                let count = stream.read(&mut piece).await.unwrap();
+                text.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+            };
+            let method = text.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+            let made = asked.lock().unwrap().iter().any(|line| line.starts_with("VolumeDriver.Create"));
+            let known = body.contains("theirs") || (made && body.contains("mine"));
+            let reply = match method.as_str() {
+                "Plugin.Activate" => r#"{"Implements":["VolumeDriver"]}"#,
+                "VolumeDriver.Get" if known => r#"{"Volume":{"Name":"x","Mountpoint":"/there","Status":{"a":1}}}"#,
+                "VolumeDriver.Get" => r#"{"Err":"no such volume"}"#,
+                "VolumeDriver.List" => r#"{"Volumes":[{"Name":"theirs"}]}"#,
+                "VolumeDriver.Mount" => r#"{"Mountpoint":"/there"}"#,
+                "VolumeDriver.Capabilities" => r#"{"Capabilities":{"Scope":"global"}}"#,
+                "VolumeDriver.Remove" if body.contains("theirs") => r#"{"Err":"it is dear to me"}"#,
+                _ => "{}",
+            };
+            if !method.contains("Capabilities") && !method.contains("Activate") && !method.contains("Get") {
+                asked.lock().unwrap().push(format!("{method} {body}"));
+            }
+            let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{reply}", reply.len());
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_lives_with_its_plugin() {
+        let dir = tempfile::tempdir().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let listener = UnixListener::bind(dir.path().join("far.sock")).unwrap();
+        tokio::spawn(answer(listener, Arc::clone(&asked)));
+        let plugins = || Plugins::new(PluginPlaces { sockets: dir.path().to_owned(), specs: Vec::new() });
+        let open = || Volumes::open(&dir.path().join("data"), Events::default(), plugins()).unwrap();
+        let volumes = open();
+        std::fs::create_dir(dir.path().join("data/trash")).unwrap();
+        let options = [("a".to_owned(), "b".to_owned())].into();
+        let wish = Wish { name: "mine".into(), driver: "far".into(), options: Some(options), labels: None };
+        volumes.obtain(wish, Some("web"), true).await.unwrap();
+        assert_eq!(volumes.mount("mine", "web").await.unwrap(), std::path::Path::new("/there"));
+        // What it said survives the daemon, and so does who uses it.
+        let volumes = open();
+        volumes.adopt("mine", "web", true);
+        assert!(volumes.unmount("mine", "web").await);
+        volumes.release("mine", "web");
+        let shown = volumes.inspect("mine").await.unwrap();
+        assert_eq!((shown.scope.as_str(), shown.mountpoint.as_str()), ("global", "/there"));
+        assert_eq!(shown.status.unwrap()["a"], 1);
+        let names = volumes.list(&Filters::default()).await.unwrap().volumes;
+        assert_eq!(names.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["mine", "theirs"]);
+        volumes.remove("mine", false).await.unwrap();
+        let refused = volumes.remove("theirs", false).await.unwrap_err().to_string();
+        assert_eq!(refused, "remove theirs: VolumeDriver.Remove: it is dear to me");
+        volumes.remove("theirs", true).await.unwrap();
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(
+            asked,
+            [
+                r#"VolumeDriver.Create {"Name":"mine","Opts":{"a":"b"}}"#,
+                r#"VolumeDriver.Mount {"Name":"mine","ID":"web"}"#,
+                r#"VolumeDriver.Unmount {"Name":"mine","ID":"web"}"#,
+                "VolumeDriver.List {}",
+                r#"VolumeDriver.Remove {"Name":"mine"}"#,
+                r#"VolumeDriver.Remove {"Name":"theirs"}"#,
+                r#"VolumeDriver.Remove {"Name":"theirs"}"#,
+            ]
+        );
     }
 }

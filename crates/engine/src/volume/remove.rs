@@ -72,6 +72,7 @@ impl Volumes {
         }
         let record = volume.record();
         self.unmount_now(&record)?;
+        super::size::forget(record.limit, &self.data(name));
         let (dir, gone) = (self.dir(name), self.trash.join(Id::random().as_str()));
         fs::rename(&dir, &gone).map_err(Error::io("remove", &dir))?;
         self.table().remove(name);

@@ -17,8 +17,8 @@ use crate::Error;
 
 /// Name of the file with a file system, in the volume's directory.
 pub(super) const IMAGE: &str = "files.ext4";
-/// Projects of volumes begin here: Docker's and others' are small.
-const FIRST_PROJECT: u32 = 0x4255_0000;
+/// Projects of volumes begin here; an administrator's are small, and those of containers lie below.
+const FIRST_PROJECT: u32 = 0x8000_0000;
 
 /// What keeps a volume to its size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,9 +43,9 @@ impl Volumes {
         let failed = Error::io("limit volume", dir);
         let project = self.free_project();
         let data = File::open(dir.join(DATA)).map_err(Error::io("open", dir))?;
-        match quota::limit(data.as_fd(), project, bytes) {
-            Ok(()) => return Ok(Limit::Project(project)),
-            Err(error) => tracing::debug!(%error, "no project quota here"),
+        if quota::is_enforced(data.as_fd()) {
+            project_limit(&data, project, bytes).map_err(Error::io("limit volume", dir))?;
+            return Ok(Limit::Project(project));
         }
         let image = dir.join(IMAGE);
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&image);
@@ -61,6 +61,22 @@ impl Volumes {
     pub(super) fn free_project(&self) -> u32 {
         let used: Vec<Limit> = self.table().values().map(|volume| volume.record().limit).collect();
         (FIRST_PROJECT..).find(|id| !used.contains(&Limit::Project(*id))).unwrap_or(FIRST_PROJECT)
+    }
+}
+
+/// Makes an empty directory a project that holds so many bytes.
+pub(super) fn project_limit(directory: &File, project: u32, bytes: u64) -> io::Result<()> {
+    quota::limit_project(directory.as_fd(), project, bytes)?;
+    quota::set_project(directory.as_fd(), project)
+}
+
+/// Takes the limit of a volume's project back; the files are about to go.
+pub(super) fn forget(limit: Limit, data: &Path) {
+    if let Limit::Project(project) = limit
+        && let Ok(directory) = File::open(data)
+        && let Err(error) = quota::limit_project(directory.as_fd(), project, 0)
+    {
+        tracing::warn!(%error, project, "the quota of a removed volume stays");
     }
 }
 

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use budu_spec::docker::{self, ANONYMOUS_LABEL};
 use budu_spec::{Id, names};
-use budu_sys::quota::{self, Frozen};
+use budu_sys::freeze::Frozen;
 use budu_sys::rooted::Root;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::create::check_name;
 use super::record::{RECORD_FILE, Record};
-use super::size::{IMAGE, Limit};
+use super::size::{IMAGE, Limit, forget, project_limit};
 use super::{DATA, LOCAL, Volume, Volumes, copy, mount};
 use crate::container::discard;
 use crate::container::record::{load, save};
@@ -88,7 +88,7 @@ impl Volumes {
     /// Gives a volume the files of one of its snapshots.
     ///
     /// # Errors
-    /// [`Error::Conflict`] while a container runs with it, [`Error::NoSuchPlugin`] without that snapshot.
+    /// [`Error::Conflict`] while a container runs with it, [`Error::Absent`] without that snapshot.
     pub async fn restore(&self, name: &str, snapshot: &str) -> Result<(), Error> {
         let _turn = self.turn(name).await;
         let volume = self.found(name)?;
@@ -101,7 +101,7 @@ impl Volumes {
         let dir = self.dir(name);
         let aside = dir.join(format!(".{}", Id::random()));
         let copy = Copy { from, to: aside.clone(), limit: self.like(&record)? };
-        let limit = copy.limit.limit;
+        let (old, limit) = (record.limit, copy.limit.limit);
         copy.run().await?;
         let body = if limit == Limit::Image { IMAGE } else { DATA };
         if limit != record.limit {
@@ -112,6 +112,7 @@ impl Volumes {
         }
         renameat_with(CWD, aside.join(body), CWD, dir.join(body), RenameFlags::EXCHANGE)
             .map_err(|e| Error::io("restore volume", &dir)(e.into()))?;
+        forget(old, &aside.join(DATA));
         let gone = self.trash.join(Id::random().as_str());
         fs::rename(&aside, &gone).map_err(Error::io("remove", &aside))?;
         discard(vec![gone]);
@@ -122,7 +123,7 @@ impl Volumes {
     /// Removes a snapshot.
     ///
     /// # Errors
-    /// [`Error::NoSuchPlugin`] without it.
+    /// [`Error::Absent`] without it.
     pub async fn remove_snapshot(&self, name: &str, snapshot: &str) -> Result<(), Error> {
         let _turn = self.turn(name).await;
         self.found(name)?;
@@ -205,7 +206,7 @@ impl Volumes {
         let dir = self.dir(name).join(SNAPSHOTS).join(snapshot);
         match names::is_valid(snapshot) && dir.is_dir() {
             true => Ok(dir),
-            false => Err(Error::NoSuchPlugin { message: format!("volume {name}: no such snapshot: {snapshot}") }),
+            false => Err(Error::Absent { message: format!("volume {name}: no such snapshot: {snapshot}") }),
         }
     }
 
@@ -259,7 +260,7 @@ impl Copy {
         fs::DirBuilder::new().mode(0o755).create(&to)?;
         match self.limit.limit {
             Limit::Image => return self.copy_image(&from),
-            Limit::Project(id) => quota::limit(File::open(&to)?.as_fd(), id, self.limit.bytes)?,
+            Limit::Project(id) => project_limit(&File::open(&to)?, id, self.limit.bytes)?,
             Limit::None => {}
         }
         copy::tree(Root::open_at(&from)?.as_fd(), Root::open_at(&to)?.as_fd())?;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use budu_spec::Id;
+use budu_spec::docker::ApiVersion;
 use budu_sys::view::{Base, View};
 use rustix::fs::{FileType, OFlags, fstat};
 
 use super::wish::{Wish, volumes_from, wishes};
-use super::{Kind, Point, clean};
+use super::{Below, Kind, Point, clean};
 use crate::container::record::Record;
 use crate::{Engine, Error, volume};
 
@@ -20,8 +21,8 @@ pub(crate) struct Claimed<'a> {
     durable: bool,
     /// By target.
     points: BTreeMap<String, Point>,
-    /// Volumes to be filled: name and target.
-    fill: Vec<(String, String)>,
+    /// Volumes to be filled.
+    fill: Vec<(String, volume::Place)>,
     leases: usize,
     view: Option<Arc<View>>,
     kept: bool,
@@ -50,9 +51,9 @@ impl Engine {
         for place in record.config.volumes.iter().flatten().map(|(place, _)| clean(place)) {
             claimed.add_anonymous(&place, &host.volume_driver).await?;
         }
-        for (name, target) in std::mem::take(&mut claimed.fill) {
+        for (name, place) in std::mem::take(&mut claimed.fill) {
             let view = claimed.view()?;
-            self.volumes().populate(&name, view, &target, claimed.durable).await?;
+            self.volumes().populate(&name, view, &place, claimed.durable).await?;
         }
         Ok(claimed)
     }
@@ -79,9 +80,14 @@ impl Engine {
 }
 
 impl Claimed<'_> {
-    /// The mounts.
-    pub(in crate::container) fn points(&self) -> Vec<Point> {
-        self.points.values().cloned().collect()
+    /// The mounts. Those who ask in an old version know of no recursive read-only mounts.
+    pub(in crate::container) fn points(&self, version: ApiVersion) -> Vec<Point> {
+        let flat = version < ApiVersion::new(44);
+        let adapt = |point: &Point| match flat && point.kind == Kind::Bind {
+            true => Point { below: Below::AsIs, ..point.clone() },
+            false => point.clone(),
+        };
+        self.points.values().map(adapt).collect()
     }
 
     /// From now on they are the container's to give up.
@@ -122,9 +128,6 @@ impl Claimed<'_> {
         let Wish { mut point, volume, copy, propagation_given } = wish;
         match point.kind {
             Kind::Volume => {
-                if copy {
-                    self.fill.retain(|(_, target)| *target != point.target);
-                }
                 self.volume(&mut point, volume, copy).await?;
                 if point.driver == volume::LOCAL && point.mode.is_empty() {
                     "z".clone_into(&mut point.mode);
@@ -168,8 +171,9 @@ impl Claimed<'_> {
         point.name.clone_from(&record.name);
         point.driver.clone_from(&record.driver);
         point.source = volumes.data(&record.name).to_string_lossy().into_owned();
-        if copy && point.subpath.is_empty() {
-            self.fill.push((record.name.clone(), point.target.clone()));
+        if copy {
+            let place = volume::Place { target: point.target.clone(), subpath: point.subpath.clone() };
+            self.fill.push((record.name.clone(), place));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! - `tell.rs`: points in the words of the runtime.
 
 mod claim;
+mod gate;
 mod id_map;
 mod ready;
 mod tell;
@@ -16,6 +17,7 @@ use budu_spec::docker::MountPoint;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use claim::lease_holder;
+pub(crate) use gate::gate;
 pub(crate) use ready::volumes;
 pub(crate) use tell::{finish, oci, propagation};
 pub(crate) use wish::check;

@@ -25,7 +25,10 @@ impl Engine {
         let mut points = record.points.clone();
         for point in &mut points {
             match point.kind {
-                Kind::Bind => make_source(point)?,
+                Kind::Bind => {
+                    make_source(point)?;
+                    check_shared(point)?;
+                }
                 Kind::Volume => {
                     let Some(source) = sources.get(point.name.as_str()) else { continue };
                     point.source = source.to_string_lossy().into_owned();
@@ -85,6 +88,36 @@ fn make_source(point: &Point) -> Result<(), Error> {
     fs::create_dir_all(source).map_err(Error::io("create bind source", source))
 }
 
+/// Refuses to share with the host what the host does not share.
+fn check_shared(point: &Point) -> Result<(), Error> {
+    if !matches!(point.propagation.as_str(), "shared" | "rshared") {
+        return Ok(());
+    }
+    let source = fs::canonicalize(&point.source).map_err(Error::io("look at bind source", Path::new(&point.source)))?;
+    let table =
+        fs::read_to_string("/proc/self/mountinfo").map_err(Error::io("read", Path::new("/proc/self/mountinfo")))?;
+    match holder(&table, &source) {
+        Some((_, true)) => Ok(()),
+        Some((place, false)) => Err(Error::Runtime {
+            message: format!("path {} is mounted on {place} but it is not a shared mount", point.source),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The mount that holds a path, and whether it is shared.
+fn holder(table: &str, path: &Path) -> Option<(String, bool)> {
+    let mount = |line: &str| {
+        let (fields, _) = line.split_once(" - ")?;
+        let mut words = fields.split(' ');
+        let place = words.nth(4)?.replace("\\040", " ");
+        let shared = words.any(|word| word.starts_with("shared:"));
+        path.starts_with(&place).then_some((place, shared))
+    };
+    // Of several at one place the last hides the others.
+    table.lines().filter_map(mount).max_by_key(|(place, _)| place.len())
+}
+
 /// Words the error that the runtime would meet, as Docker does.
 fn check_subpath(source: &Path, subpath: &str) -> Result<(), Error> {
     if subpath.is_empty() {
@@ -99,6 +132,14 @@ fn check_subpath(source: &Path, subpath: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_shares() {
+        let table = "1 0 8:1 / / rw shared:1 - ext4 x rw\n2 1 0:5 / /a rw - tmpfs t rw\n3 1 0:6 / /a\\040b rw shared:2 master:1 - t t rw\n";
+        for (path, want) in [("/x", ("/", true)), ("/a/y", ("/a", false)), ("/a b/y", ("/a b", true))] {
+            assert_eq!(holder(table, Path::new(path)), Some((want.0.to_owned(), want.1)), "{path}");
+        }
+    }
 
     #[test]
     fn a_missing_source_is_made_for_v_and_refused_for_mount() {
