@@ -1,5 +1,7 @@
 //! Top: the processes of a container, read from /proc. No program is run.
 
+mod options;
+
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,14 @@ struct Process {
     start: u64,
     virtual_bytes: u64,
     resident_pages: u64,
+    /// Kernel flags, PF_*.
+    flags: u64,
+    /// Foreground process group of its terminal.
+    foreground: i64,
+    /// Processor it ran on last.
+    processor: u64,
+    /// Where in the kernel it sleeps.
+    channel: String,
     name: String,
     command: String,
 }
@@ -50,7 +60,7 @@ impl Engine {
             return Err(Error::not_running(container.id.as_str()));
         }
         container.require_running("top")?;
-        let columns = columns(if arguments.trim().is_empty() { "-ef" } else { arguments })?;
+        let columns = options::columns(if arguments.trim().is_empty() { "-ef" } else { arguments })?;
         let path = spec::cgroup_path(&container.record(), &self.0.options.cgroup_parent);
         let first = container.state().pid;
         let host = Host::read();
@@ -120,6 +130,8 @@ impl Process {
         process.gid = id("Gid:").unwrap_or(0);
         let command = std::fs::read(dir.join("cmdline")).unwrap_or_default();
         let words: Vec<_> = command.split(|b| *b == 0).filter(|w| !w.is_empty()).map(String::from_utf8_lossy).collect();
+        let channel = std::fs::read_to_string(dir.join("wchan")).unwrap_or_default();
+        process.channel = if matches!(channel.as_str(), "" | "0") { "-".to_owned() } else { channel };
         process.command = if words.is_empty() { format!("[{}]", process.name) } else { words.join(" ") };
         Some(process)
     }
@@ -146,6 +158,9 @@ impl Process {
             start: natural(19),
             virtual_bytes: natural(20),
             resident_pages: natural(21),
+            foreground: number(5),
+            flags: natural(6),
+            processor: natural(36),
             ..Process::default()
         })
     }
@@ -187,11 +202,22 @@ const COLUMNS: &[(&[&str], &str, Show)] = &[
     (&["s", "state"], "S", |p, _| p.state.to_string()),
     (&["stime", "start_time"], "STIME", |p, h| clock_time(h.started(p.start), h.now)),
     (&["start"], "STARTED", |p, h| clock_time(h.started(p.start), h.now)),
+    (&["lstart"], "STARTED", |p, h| long_time(h.started(p.start))),
+    (&["bsdtime"], "TIME", |p, _| bsd_time(p.time)),
+    (&["f", "flag", "flags"], "F", |p, _| (p.flags >> 6 & 7).to_string()),
+    (&["sz"], "SZ", |p, _| (p.virtual_bytes / 4096).to_string()),
+    (&["psr", "cpuid"], "PSR", |p, _| p.processor.to_string()),
+    (&["tpgid"], "TPGID", |p, _| p.foreground.to_string()),
+    (&["wchan"], "WCHAN", |p, _| p.channel.clone()),
+    (&["addr"], "ADDR", |_, _| "-".to_owned()),
+    (&["lwp", "spid", "tid"], "LWP", |p, _| p.pid.to_string()),
+    (&["opri"], "PRI", |p, _| (60 + p.priority).to_string()),
+    (&["priority"], "PRI", |p, _| p.priority.to_string()),
     (&["time", "cputime"], "TIME", |p, _| cpu_time(p.time)),
     (&["etime"], "ELAPSED", |p, h| elapsed(h.now - h.started(p.start))),
     (&["etimes"], "ELAPSED", |p, h| (h.now - h.started(p.start)).to_string()),
     (&["ni", "nice"], "NI", |p, _| p.nice.to_string()),
-    (&["pri", "priority"], "PRI", |p, _| p.priority.to_string()),
+    (&["pri"], "PRI", |p, _| (39 - p.priority).to_string()),
     (&["nlwp", "thcount"], "NLWP", |p, _| p.threads.to_string()),
     (&["comm", "ucmd", "ucomm"], "COMMAND", |p, _| p.name.clone()),
     (&["args", "cmd", "command"], "COMMAND", |p, _| p.command.clone()),
@@ -238,55 +264,24 @@ fn cpu_time(ticks: u64) -> String {
     format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
 }
 
+/// Minutes and seconds, as BSD's ps has them.
+fn bsd_time(ticks: u64) -> String {
+    let s = ticks / TICKS;
+    format!("{}:{:02}", s / 60, s % 60)
+}
+
+/// The whole date, as ctime(3) prints it.
+fn long_time(seconds: i64) -> String {
+    let at = Offset::UTC.to_datetime(Timestamp::from_second(seconds).unwrap_or_default());
+    at.strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
 fn elapsed(s: i64) -> String {
     let (days, hours, minutes, seconds) = (s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
     match (days, hours) {
         (0, 0) => format!("{minutes:02}:{seconds:02}"),
         (0, _) => format!("{hours:02}:{minutes:02}:{seconds:02}"),
         _ => format!("{days}-{hours:02}:{minutes:02}:{seconds:02}"),
-    }
-}
-
-/// The columns that options of `ps` ask for: `-ef`, `-eF`-less, `aux`, `-o …`.
-fn columns(arguments: &str) -> Result<Vec<Column>, Error> {
-    let unsupported = || Error::unsupported(format!("top with the ps options \"{arguments}\""));
-    let mut words = arguments.split_whitespace();
-    let mut list: Vec<Column> = Vec::new();
-    let mut preset = None;
-    while let Some(word) = words.next() {
-        let format = match word {
-            "-o" | "o" | "-eo" | "-axo" | "axo" | "-aexo" | "--format" => words.next().map(str::to_owned),
-            _ => word
-                .strip_prefix("-o")
-                .or_else(|| word.strip_prefix("-eo"))
-                .or_else(|| word.strip_prefix("--format="))
-                .map(str::to_owned),
-        };
-        if let Some(format) = format {
-            for name in format.split(',').filter(|n| !n.is_empty()) {
-                list.push(column(name).ok_or_else(unsupported)?);
-            }
-            continue;
-        }
-        preset = Some(match word {
-            "-ef" | "-f" | "-fe" | "ef" => "user=UID,pid,ppid,c,stime,tty=TTY,time,args=CMD",
-            "aux" | "-aux" | "axu" | "auxw" | "auxww" | "u" => {
-                "user,pid,pcpu,pmem,vsz,rss,tty=TTY,stat,stime=START,time,args"
-            }
-            "-e" | "-A" | "e" => "pid,tty=TTY,time,comm=CMD",
-            "ax" | "-ax" | "x" | "-x" => "pid,tty=TTY,stat,time,args",
-            _ => return Err(unsupported()),
-        });
-    }
-    if list.is_empty() {
-        for name in preset.ok_or_else(unsupported)?.split(',') {
-            list.push(column(name).ok_or_else(unsupported)?);
-        }
-    }
-    if list.iter().any(|c| c.title == "PID") || arguments.contains("pid=") {
-        Ok(list)
-    } else {
-        Err(Error::invalid("Couldn't find PID field in ps output"))
     }
 }
 
@@ -300,20 +295,6 @@ fn column(text: &str) -> Option<Column> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn titles(arguments: &str) -> Result<Vec<String>, String> {
-        Ok(columns(arguments).map_err(|e| e.to_string())?.into_iter().map(|c| c.title).collect())
-    }
-
-    #[test]
-    fn forms_of_ps() {
-        assert_eq!(titles("-ef").unwrap(), ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
-        assert_eq!(titles("aux").unwrap()[..4], ["USER", "PID", "%CPU", "%MEM"]);
-        assert_eq!(titles("-o pid,comm").unwrap(), ["PID", "COMMAND"]);
-        assert_eq!(titles("-eo user,pid,args=WHAT").unwrap(), ["USER", "PID", "WHAT"]);
-        assert_eq!(titles("-o comm").unwrap_err(), "Couldn't find PID field in ps output");
-        assert!(titles("--forest").unwrap_err().contains("not implemented"));
-    }
 
     #[test]
     fn a_process_reads_itself() {
