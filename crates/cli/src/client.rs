@@ -271,7 +271,8 @@ impl Client {
             if sender.ready().await.is_err() && reused {
                 continue;
             }
-            let response = sender.send_request(self.request(call, payload.take())?).await.map_err(|error| broken(&error))?;
+            let response =
+                sender.send_request(self.request(call, payload.take())?).await.map_err(|error| broken(&error))?;
             return Ok((response, sender));
         }
     }

@@ -30,7 +30,8 @@ const TOKEN: &str = "<token>";
 /// Runs a helper.
 fn ask(helper: &str, verb: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
     let program = format!("docker-credential-{helper}");
-    let failed = |error: std::io::Error| Error::new(format_args!("error getting credentials - err: {program}: {error}"));
+    let failed =
+        |error: std::io::Error| Error::new(format_args!("error getting credentials - err: {program}: {error}"));
     let mut child = Command::new(&program)
         .arg(verb)
         .stdin(Stdio::piped())
@@ -104,7 +105,8 @@ pub(crate) fn erase(helper: Option<&str>, directory: &Path, server: &str) -> Res
 /// Changes `auths` in `config.json`; what else is in it stays.
 fn edit(directory: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Error> {
     let path = directory.join("config.json");
-    let failed = |error: std::io::Error| Error::new(format_args!("error saving credentials: {}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Error::new(format_args!("error saving credentials: {}: {error}", path.display()));
     let mut config: Value = match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(Error::new)?,
         Err(_) => json!({}),

@@ -6,4 +6,3 @@
 pub(crate) mod names;
 pub(crate) mod receive;
 pub(crate) mod send;
-

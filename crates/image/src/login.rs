@@ -28,9 +28,10 @@ impl Store {
         let client = Client::connect(&reference, Some(auth), &self.inner.options()).await?;
         match client.check().await? {
             StatusCode::OK => Ok(()),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(Error::Unauthorized { host: host.to_owned(), detail: "unauthorized: incorrect username or password".into() })
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Error::Unauthorized {
+                host: host.to_owned(),
+                detail: "unauthorized: incorrect username or password".into(),
+            }),
             status => Err(Error::Registry {
                 host: host.to_owned(),
                 status: status.as_u16(),

@@ -95,10 +95,9 @@ async fn stat(cli: &Cli, container: &str, path: &str) -> Result<PathStat, Error>
     match streaming {
         Ok(streaming) => decode(&streaming),
         // An answer to HEAD has no text.
-        Err(Error::Api { status: 404, .. }) => Err(Error::Api {
-            status: 404,
-            message: format!("Could not find the file {path} in container {container}"),
-        }),
+        Err(Error::Api { status: 404, .. }) => {
+            Err(Error::Api { status: 404, message: format!("Could not find the file {path} in container {container}") })
+        }
         Err(error) => Err(error),
     }
 }

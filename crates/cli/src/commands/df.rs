@@ -112,7 +112,13 @@ fn summary(lists: &DiskLists) -> Vec<Data> {
             bytes(volume_bytes),
             part(loose, volume_bytes),
         ),
-        row("Build Cache", cache.clone().count(), cache.filter(|r| r["InUse"] == true).count(), bytes(cached), bytes(cached)),
+        row(
+            "Build Cache",
+            cache.clone().count(),
+            cache.filter(|r| r["InUse"] == true).count(),
+            bytes(cached),
+            bytes(cached),
+        ),
     ]
 }
 
@@ -176,11 +182,16 @@ mod tests {
 
     #[test]
     fn what_can_be_reclaimed_is_what_nobody_uses() {
-        let image = |size, shared_size, containers| ImageSummary { size, shared_size, containers, ..ImageSummary::default() };
+        let image =
+            |size, shared_size, containers| ImageSummary { size, shared_size, containers, ..ImageSummary::default() };
         let lists = DiskLists {
             layers_size: 3000,
             images: Some(vec![image(2000, 500, 1), image(1500, 500, 0)]),
-            containers: Some(vec![ContainerSummary { state: "exited".into(), size_rw: Some(10), ..ContainerSummary::default() }]),
+            containers: Some(vec![ContainerSummary {
+                state: "exited".into(),
+                size_rw: Some(10),
+                ..ContainerSummary::default()
+            }]),
             ..DiskLists::default()
         };
         let rows = summary(&lists);

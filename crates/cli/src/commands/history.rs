@@ -55,8 +55,8 @@ impl Command for History {
         let table = if self.human { TABLE } else { EXACT };
         let listing = Listing { table, quiet: "{{.ID}}", heads: HEADS };
         let format = listing.format(self.format.as_deref().unwrap_or_default(), self.quiet)?;
-        let query =
-            Query::new(format!("/images/{}/history", escape_name(&self.args[0]))).maybe("platform", self.platform.as_deref());
+        let query = Query::new(format!("/images/{}/history", escape_name(&self.args[0])))
+            .maybe("platform", self.platform.as_deref());
         let items: Vec<HistoryItem> = cli.client()?.json(Call::get(query)).await?;
         let now = jiff::Timestamp::now().as_second();
         let rows: Vec<Data> = items.iter().map(|item| self.row(item, now)).collect();

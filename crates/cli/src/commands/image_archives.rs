@@ -41,7 +41,9 @@ impl Command for Load {
             }
             None => Payload::read(std::io::stdin()),
         };
-        let query = Query::new("/images/load").set("quiet", "1").maybe("platform", platform(self.platform.as_deref())?.as_deref());
+        let query = Query::new("/images/load")
+            .set("quiet", "1")
+            .maybe("platform", platform(self.platform.as_deref())?.as_deref());
         agree(cli).await?;
         let streaming = cli.client()?.upload(Call::post(query), payload).await?;
         for message in messages(streaming).await? {
@@ -68,7 +70,8 @@ async fn messages(mut streaming: Streaming) -> Result<Vec<JsonMessage>, Error> {
     let body = streaming.rest().await?;
     let mut messages = Vec::new();
     for message in serde_json::Deserializer::from_slice(&body).into_iter::<JsonMessage>() {
-        let message = message.map_err(|error| Error::new(format_args!("the daemon's answer is not understood: {error}")))?;
+        let message =
+            message.map_err(|error| Error::new(format_args!("the daemon's answer is not understood: {error}")))?;
         if let Some(error) = message.error {
             return Err(Error::new(error));
         }

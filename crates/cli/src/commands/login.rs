@@ -58,7 +58,9 @@ impl Command for Login {
         let server = key(self.args.first());
         let helper = cli.config.helper(&server);
         let password = match (&self.password, self.password_stdin) {
-            (Some(_), true) => return Err(Error::new("conflicting options: cannot specify both --password and --password-stdin")),
+            (Some(_), true) => {
+                return Err(Error::new("conflicting options: cannot specify both --password and --password-stdin"));
+            }
             (_, true) if self.username.as_deref().unwrap_or_default().is_empty() => {
                 return Err(Error::new("the --password-stdin option requires --username to be set"));
             }

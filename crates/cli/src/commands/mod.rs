@@ -2,8 +2,8 @@
 
 mod attach;
 mod confirm;
-mod context;
 mod container_files;
+mod context;
 mod cp;
 mod df;
 mod events;
@@ -32,8 +32,8 @@ mod rmi;
 mod run;
 mod start;
 mod state;
-mod system;
 mod stats;
+mod system;
 mod tag;
 mod top;
 mod update;

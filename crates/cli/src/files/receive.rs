@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::FileType;
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, linkat, mkdirat,
     mkfifoat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
-use rustix::fs::FileType;
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 

@@ -54,7 +54,8 @@ fn usage(call: &Call, wish: Wish, verbose: bool) -> Result<DiskUsage, Failure> {
     let mut answer = DiskUsage::default();
     if new {
         let items = |list: Vec<Value>| verbose.then_some(list);
-        answer.image_usage = images.as_ref().map(|list| Usage { items: items(values(list)), ..image_usage(list, &store) });
+        answer.image_usage =
+            images.as_ref().map(|list| Usage { items: items(values(list)), ..image_usage(list, &store) });
         answer.container_usage =
             containers.as_ref().map(|list| Usage { items: items(values(list)), ..container_usage(list) });
         answer.volume_usage = volumes.as_ref().map(|list| Usage { items: items(list.clone()), ..volume_usage(list) });

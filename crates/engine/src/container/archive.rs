@@ -104,7 +104,13 @@ impl Engine {
         check_writable(&container, &found)?;
         let owner = if wish.own { owner(root, &container)? } else { None };
         let options = Extract { into: &found, owner, keep_directories: wish.keep_directories };
-        let plain = decompress(input).map_err(Error::io("read", Path::new("the archive")))?;
+        let plain = decompress(input).map_err(|error| match error.kind() {
+            io::ErrorKind::Unsupported => {
+                let text = error.to_string();
+                Error::unsupported(text.strip_suffix(" is not implemented").unwrap_or(&text))
+            }
+            _ => Error::invalid(format!("the archive cannot be read: {error}")),
+        })?;
         extract(root, &options, plain)?;
         self.tell(&container, "extract-to-dir", &[]);
         Ok(())

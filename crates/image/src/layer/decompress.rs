@@ -25,6 +25,15 @@ impl<R: BufRead> Decompress<R> {
         input.by_ref().take(4).read_to_end(&mut start)?;
         let is_zstd = start == ZSTD || (start.len() == 4 && start[0] & 0xf0 == 0x50 && start[1..] == ZSTD_SKIPPABLE);
         let is_gzip = start.starts_with(&GZIP);
+        let other = match start.as_slice() {
+            [b'B', b'Z', b'h', b'1'..=b'9'] => Some("bzip2"),
+            [0xfd, b'7', b'z', b'X'] => Some("xz"),
+            _ => None,
+        };
+        if let Some(kind) = other {
+            let text = format!("unpacking an archive compressed with {kind} is not implemented");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         let input = Prefixed { start, used: 0, input };
         if is_gzip {
             return Ok(Decompress::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))));

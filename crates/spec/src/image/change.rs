@@ -23,13 +23,6 @@ pub fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), ChangeErr
     for line in changes.iter().flat_map(|text| lines(text)) {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((&line, ""));
         let (name, rest) = (word.to_ascii_uppercase(), rest.trim());
-        let needs = |text: &str| match text.is_empty() {
-            true => Err(refused(format!("{name} requires at least one argument"))),
-            false => Ok(()),
-        };
-        if !matches!(name.as_str(), "CMD" | "ENTRYPOINT") {
-            needs(rest)?;
-        }
         match name.as_str() {
             "CMD" => {
                 config.cmd = Some(command(config, rest));
@@ -41,51 +34,67 @@ pub fn apply(config: &mut RunConfig, changes: &[String]) -> Result<(), ChangeErr
                     config.cmd = None;
                 }
             }
-            "ENV" => {
-                for (key, value) in pairs(config, &name, rest)? {
-                    let start = format!("{key}=");
-                    match config.env.iter_mut().find(|entry| entry.starts_with(&start)) {
-                        Some(entry) => *entry = start + &value,
-                        None => config.env.push(start + &value),
-                    }
-                }
+            _ if !KNOWN.contains(&name.as_str()) => {
+                return Err(refused(format!("{word} is not a valid change command")));
             }
-            "LABEL" => {
-                let pairs = pairs(config, &name, rest)?;
-                config.labels.extend(pairs);
-            }
-            "EXPOSE" => {
-                for word in words(config, rest)? {
-                    for port in ports(&word)? {
-                        config.exposed_ports.insert(port, Empty {});
-                    }
-                }
-            }
-            "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
-            "ONBUILD" => onbuild(config, rest)?,
-            "STOPSIGNAL" => {
-                let signal = single(config, &name, rest)?;
-                crate::signal::parse(&signal).ok_or_else(|| refused(format!("invalid signal: {signal}")))?;
-                config.stop_signal = signal;
-            }
-            "USER" => config.user = single(config, &name, rest)?,
-            "VOLUME" => {
-                let list = match json(rest) {
-                    Some(list) => list,
-                    None => words(config, rest)?,
-                };
-                if list.iter().any(|path| path.trim().is_empty()) {
-                    return Err(refused("VOLUME specified can not be an empty string"));
-                }
-                config.volumes.extend(list.into_iter().map(|path| (path, Empty {})));
-            }
-            "WORKDIR" => {
-                let path = single(config, &name, rest)?;
-                let base = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
-                config.working_dir = join(base, &path);
-            }
-            _ => return Err(refused(format!("{word} is not a valid change command"))),
+            _ if rest.is_empty() => return Err(refused(format!("{name} requires at least one argument"))),
+            _ => instruction(config, &name, rest)?,
         }
+    }
+    Ok(())
+}
+
+/// What is allowed besides `CMD` and `ENTRYPOINT`.
+const KNOWN: [&str; 9] =
+    ["ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"];
+
+/// Applies one of [`KNOWN`].
+fn instruction(config: &mut RunConfig, name: &str, rest: &str) -> Result<(), ChangeError> {
+    match name {
+        "ENV" => {
+            for (key, value) in pairs(config, name, rest)? {
+                let start = format!("{key}=");
+                match config.env.iter_mut().find(|entry| entry.starts_with(&start)) {
+                    Some(entry) => *entry = start + &value,
+                    None => config.env.push(start + &value),
+                }
+            }
+        }
+        "LABEL" => {
+            let pairs = pairs(config, name, rest)?;
+            config.labels.extend(pairs);
+        }
+        "EXPOSE" => {
+            for word in words(config, rest)? {
+                for port in ports(&word)? {
+                    config.exposed_ports.insert(port, Empty {});
+                }
+            }
+        }
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
+        "ONBUILD" => onbuild(config, rest)?,
+        "STOPSIGNAL" => {
+            let signal = single(config, name, rest)?;
+            crate::signal::parse(&signal).ok_or_else(|| refused(format!("invalid signal: {signal}")))?;
+            config.stop_signal = signal;
+        }
+        "USER" => config.user = single(config, name, rest)?,
+        "VOLUME" => {
+            let list = match json(rest) {
+                Some(list) => list,
+                None => words(config, rest)?,
+            };
+            if list.iter().any(|path| path.trim().is_empty()) {
+                return Err(refused("VOLUME specified can not be an empty string"));
+            }
+            config.volumes.extend(list.into_iter().map(|path| (path, Empty {})));
+        }
+        "WORKDIR" => {
+            let path = single(config, name, rest)?;
+            let base = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+            config.working_dir = join(base, &path);
+        }
+        _ => return Err(refused(format!("{name} is not a valid change command"))),
     }
     Ok(())
 }
@@ -144,10 +153,14 @@ fn pairs(config: &RunConfig, name: &str, text: &str) -> Result<Vec<(String, Stri
         return Ok(vec![(key.to_owned(), value)]);
     }
     let pair = |word: String| {
-        let (key, value) = word
-            .split_once('=')
-            .ok_or_else(|| refused(format!("Syntax error - can't find = in \"{word}\". Must be of the form: name=value")))?;
-        if key.is_empty() { Err(refused(format!("{name} names can not be blank"))) } else { Ok((key.to_owned(), value.to_owned())) }
+        let (key, value) = word.split_once('=').ok_or_else(|| {
+            refused(format!("Syntax error - can't find = in \"{word}\". Must be of the form: name=value"))
+        })?;
+        if key.is_empty() {
+            Err(refused(format!("{name} names can not be blank")))
+        } else {
+            Ok((key.to_owned(), value.to_owned()))
+        }
     };
     words(config, text)?.into_iter().map(pair).collect()
 }
@@ -212,7 +225,9 @@ fn expand(config: &RunConfig, text: &str) -> Result<Vec<String>, ChangeError> {
         }
     }
     if quote.is_some() {
-        return Err(refused(format!("failed to process \"{text}\": unexpected end of statement while looking for matching quote")));
+        return Err(refused(format!(
+            "failed to process \"{text}\": unexpected end of statement while looking for matching quote"
+        )));
     }
     words.extend(word);
     Ok(words)
@@ -338,10 +353,7 @@ mod tests {
         ])
         .expect("applied");
         assert_eq!(config.cmd, Some(vec!["a".to_owned(), "b c".to_owned()]));
-        assert_eq!(
-            config.env,
-            ["HOME=/root", "A=2", "B=two words", "C=$HOME", "D=/root/x y", "E=z", "OLD=form here"]
-        );
+        assert_eq!(config.env, ["HOME=/root", "A=2", "B=two words", "C=$HOME", "D=/root/x y", "E=z", "OLD=form here"]);
         assert_eq!(config.labels.get("a b").map(String::as_str), Some("c"));
         assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "9000/udp", "9001/udp"]);
         assert_eq!(config.working_dir, "/work/deep");

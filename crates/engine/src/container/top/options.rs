@@ -76,8 +76,8 @@ fn parse(arguments: &str) -> Option<Wish> {
             match name {
                 "format" => wish.own(value.or_else(|| words.next())?),
                 "forest" | "headers" | "no-headers" | "no-heading" | "deselect" | "cumulative" => {}
-                "sort" | "cols" | "columns" | "width" | "lines" | "rows" | "pid" | "ppid" | "user" | "User" | "group"
-                | "Group" | "tty" | "sid" | "quick-pid" => {
+                "sort" | "cols" | "columns" | "width" | "lines" | "rows" | "pid" | "ppid" | "user" | "User"
+                | "group" | "Group" | "tty" | "sid" | "quick-pid" => {
                     value.or_else(|| words.next())?;
                 }
                 _ => return None,
