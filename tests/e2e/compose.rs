@@ -45,7 +45,8 @@ fn five_services() {
     run(&["--profile", "debug", "down", "-v", "-t", "1"]);
     let docker = engine.client(Client::Docker);
     for args in [["network", "ls"], ["volume", "ls"]] {
-        let left = docker.ok([&args[..], &["-q", "--filter", &format!("label=com.docker.compose.project={project}")]].concat());
+        let left = docker
+            .ok([&args[..], &["-q", "--filter", &format!("label=com.docker.compose.project={project}")]].concat());
         assert_eq!(left, "", "{args:?}");
     }
 }
