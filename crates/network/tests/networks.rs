@@ -137,7 +137,7 @@ fn ports_and_the_way_out_follow_the_networks_of_a_running_container() {
         serve_tcp(netns_of(&a), 80);
         let answers = || ask_tcp(None, (HOST, 8080)).is_ok();
         assert!(answers());
-        let links = || census().clone();
+        let links = census;
         let connect = |join: Join| networks.connect("a", netns_of(&a), &join, &Dns::default());
         connect(named("inner", &["a"])).unwrap();
         assert!(answers());
