@@ -84,8 +84,6 @@ fn contexts(client: Client) {
     assert_eq!(cli.ok(["context", "create", "here", "--description", "this one", "--docker", &address]), "here\n");
     let again = cli.run(["context", "create", "here", "--docker", &address]).expect("runs");
     assert!(again.status.code() == Some(1) && again.stderr.contains("context \"here\" already exists"), "{again:?}");
-    let nowhere = cli.run(["context", "create", "x1"]).expect("runs");
-    assert!(nowhere.stderr.contains("docker endpoint configuration is required"), "{nowhere:?}");
     assert_eq!(cli.ok(["context", "create", "copy", "--from", "here"]), "copy\n");
     let list = ["context", "ls", "--format", "{{.Name}}|{{.Current}}|{{.Description}}"];
     let text = "copy|false|this one\ndefault|true|Current DOCKER_HOST based configuration\nhere|false|this one\n";
@@ -95,11 +93,11 @@ fn contexts(client: Client) {
     assert_eq!(cli.ok(["context", "show"]), "here\n");
     assert_eq!(cli.ok(["version", "--format", "{{.Server.Os}}"]), "linux\n");
     assert!(cli.ok(["context", "ls"]).contains("here *"));
-    let format = "{{.Name}} {{.Endpoints.docker.Host}} {{.Metadata.Description}}";
-    let want = format!("here {} this one\n", address.trim_start_matches("host="));
+    let format = "{{.Name}} {{.Endpoints.docker.Host}} {{json .Metadata}}";
+    let want = format!("here {} {{\"Description\":\"this one\"}}\n", address.trim_start_matches("host="));
     assert_eq!(cli.ok(["context", "inspect", "--format", format]), want);
     assert_eq!(cli.ok(["context", "update", "copy", "--description", "new"]), "copy\n");
-    assert_eq!(cli.ok(["context", "inspect", "copy", "--format", "{{.Metadata.Description}}"]), "new\n");
+    assert_eq!(cli.ok(["context", "inspect", "copy", "--format", "{{json .Metadata}}"]), "{\"Description\":\"new\"}\n");
     cli.ok(["context", "export", "here", &path("here.tar")]);
     assert_eq!(cli.ok(["context", "import", "back", &path("here.tar")]), "back\n");
     assert_eq!(cli.ok(["--context", "back", "version", "--format", "{{.Server.Os}}"]), "linux\n");
@@ -172,9 +170,9 @@ fn reload() {
 fn certificates(dir: &Path) -> bool {
     let script = r#"
         set -e
-        authority() { openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=$1" -keyout $1.key -out $1.pem; }
+        authority() { openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" -keyout $1.key -out $1.pem; }
         issue() {
-            openssl req -newkey rsa:2048 -nodes -subj "/CN=$2" -keyout $2-key.pem -out $2.csr
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$2" -keyout $2-key.pem -out $2.csr
             printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n' > $2.ext
             openssl x509 -req -days 2 -in $2.csr -CA $1.pem -CAkey $1.key -CAcreateserial -extfile $2.ext -out $2.pem
         }

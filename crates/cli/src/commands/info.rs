@@ -82,6 +82,9 @@ fn server_text(info: &ServerInfo) -> String {
     {
         let _ = writeln!(text, "  {name}: {}", list.join(" "));
     }
+    if let Some(list) = info.plugins.authorization.as_ref().filter(|list| !list.is_empty()) {
+        let _ = writeln!(text, "  Authorization: {}", list.join(" "));
+    }
     if let Some(state) = info.swarm.get("LocalNodeState").and_then(|state| state.as_str()) {
         let _ = writeln!(text, " Swarm: {state}");
     }
@@ -142,9 +145,16 @@ fn machine(info: &ServerInfo) -> String {
             let _ = writeln!(text, " {name}: {value}");
         }
     }
-    if !info.labels.is_empty() {
-        text += " Labels:\n";
-        info.labels.iter().for_each(|label| text += &format!("  {label}\n"));
+    let insecure = info.registry_config.get("IndexConfigs").and_then(|all| all.as_object()).into_iter().flatten();
+    let mut insecure: Vec<String> =
+        insecure.filter(|(_, one)| one["Secure"] == false).map(|(name, _)| name.clone()).collect();
+    let networks = info.registry_config.get("InsecureRegistryCIDRs").and_then(|list| list.as_array());
+    insecure.extend(networks.into_iter().flatten().filter_map(|network| network.as_str().map(str::to_owned)));
+    for (name, list) in [("Labels", &info.labels), ("Insecure Registries", &insecure)] {
+        if !list.is_empty() {
+            let _ = writeln!(text, " {name}:");
+            list.iter().for_each(|one| text += &format!("  {one}\n"));
+        }
     }
     text
 }

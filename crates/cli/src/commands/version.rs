@@ -43,7 +43,12 @@ impl Command for Version {
                 Err(_) => Data::Null,
             };
             let all = Data::Map(vec![("Client".to_owned(), client_side), ("Server".to_owned(), server)]);
-            text = template.render(&all)? + "\n";
+            let rendered = template.render(&all);
+            if rendered.is_err() && answer.is_err() {
+                // Nobody answered: that is what is wrong, not the template.
+                return answer.map(|_| 0);
+            }
+            text = rendered? + "\n";
         } else if let Ok(body) = &answer {
             text += &server_text(&serde_json::from_slice(body).map_err(broken)?);
         }

@@ -1,5 +1,7 @@
 //! A request on its way to its handler.
 
+use std::time::Duration;
+
 use budu_spec::Filters;
 use budu_spec::docker::ApiVersion;
 use http_body_util::{BodyExt, Limited};
@@ -12,6 +14,8 @@ use crate::Shared;
 
 /// Largest JSON body.
 const LIMIT: usize = 8 << 20;
+/// How long a client may take to send it.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a handler gets.
 #[derive(Debug)]
@@ -71,7 +75,8 @@ impl Call {
 
     async fn bytes(&mut self) -> Result<bytes::Bytes, Failure> {
         let Some(body) = self.body.take() else { return Ok(bytes::Bytes::new()) };
-        match Limited::new(body, LIMIT).collect().await {
+        let collected = tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect());
+        match collected.await.map_err(|_| Failure::invalid("the request body did not arrive in time"))? {
             Ok(collected) => Ok(collected.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 Err(Failure::too_large(format!("request body is larger than {LIMIT} bytes")))

@@ -60,11 +60,11 @@ pub(crate) async fn attach(call: Call) -> Reply {
 
 /// `POST /containers/{id}/wait`.
 pub(crate) async fn wait(call: Call) -> Reply {
-    // Clients before 1.30 knew no conditions, and took the answer's head for the exit.
-    let conditions = call.version >= ApiVersion::new(30);
-    let condition: WaitCondition = if conditions { call.query.text("condition") } else { "" }.parse()?;
+    // Clients before 1.30 do not send a condition; one that does means it.
+    let condition: WaitCondition = call.query.text("condition").parse()?;
     let exit = call.app.engine.wait(&call.name, condition)?;
-    if !conditions {
+    if call.version < ApiVersion::new(30) && call.query.get("condition").is_none() {
+        // They take the answer's head for the exit.
         return ok(&exit.await);
     }
     let body = Body::later(async move {

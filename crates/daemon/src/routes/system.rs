@@ -1,6 +1,7 @@
 //! The engine itself.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use budu_spec::docker::{ApiVersion, Component, Info, InfoPlugins, PlatformName, Version};
 use hyper::StatusCode;
@@ -80,6 +81,10 @@ pub(crate) async fn info(call: Call) -> Reply {
     let mut value = serde_json::to_value(&info).map_err(|error| Failure::internal(error.to_string()))?;
     value["FirewallBackend"] = json!({"Driver": "nftables"});
     value["DiscoveredDevices"] = json!([]);
+    if !config.address_pools.is_empty() {
+        let pools = config.address_pools.iter().map(|(base, size)| json!({"Base": base.to_string(), "Size": size}));
+        value["DefaultAddressPools"] = pools.collect();
+    }
     for runtime in value["Runtimes"].as_object_mut().into_iter().flat_map(|map| map.values_mut()) {
         runtime["status"] = json!({"org.opencontainers.runtime-spec.features": "{}"});
     }
@@ -146,6 +151,7 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
         live_restore_enabled: config.live_restore,
         init_binary: "budu".to_owned(),
         security_options: security_options(config),
+        cdi_spec_dirs: app.engine.options().cdi_directories.iter().map(|dir| dir.display().to_string()).collect(),
         warnings: Some(warnings(config, limits)).filter(|list| !list.is_empty()),
         ..Info::default()
     })
@@ -159,7 +165,7 @@ fn plugins(app: &App, config: &Config) -> InfoPlugins {
     let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect();
     let authorization = &config.authorization_plugins;
     InfoPlugins {
-        volume: app.engine.plugins().known("VolumeDriver"),
+        volume: iter::once("local".to_owned()).chain(app.engine.plugins().known("VolumeDriver")).collect(),
         network: names(&["bridge", "host", "null"]),
         authorization: (!authorization.is_empty()).then(|| authorization.clone()),
         log: names(&["json-file", "none"]),

@@ -135,8 +135,8 @@ impl Command for Create {
         }
         let (mut meta, material) = match (&self.docker, &self.from) {
             (Some(_), Some(_)) => return Err(Error::new("cannot use --docker flag when --from is set")),
-            (None, None) => return Err(Error::new("docker endpoint configuration is required")),
             (None, Some(from)) => copied(from, cli)?,
+            (None, None) => copied(&cli.context(), cli)?,
             (Some(text), None) => {
                 let (endpoint, material) = endpoint(text, cli)?;
                 (Meta { endpoints: [(DOCKER.to_owned(), endpoint)].into(), ..Meta::default() }, material)
