@@ -9,6 +9,7 @@ use crate::shared::{self, inspect, name};
 pub(crate) fn tests(suite: &mut Suite) {
     suite.once(out_of_memory);
     suite.once(stopped_the_hard_way);
+    suite.once(a_signal_from_elsewhere);
     suite.once(last_words);
     suite.once(a_denied_system_call);
     suite.once(a_start_that_failed);
@@ -53,6 +54,19 @@ fn stopped_the_hard_way() {
     budu.ok(["start", &name]);
     budu.ok(["kill", &name]);
     assert_eq!(seen(&name).0, "killed");
+    budu.ok(["rm", &name]);
+}
+
+fn a_signal_from_elsewhere() {
+    let (budu, name) = begin();
+    budu.ok(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]);
+    let pid = inspect(&shared::engine(), &name)["State"]["Pid"].as_i64().expect("a number");
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+    budu.ok(["wait", &name]);
+    let (kind, summary) = seen(&name);
+    let own = format!("(pid {})", std::process::id());
+    assert!(kind == "signal" && (summary.contains(&own) || summary.contains("somebody else than Budu")), "{summary}");
     budu.ok(["rm", &name]);
 }
 

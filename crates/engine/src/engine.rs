@@ -12,6 +12,7 @@ use budu_spec::Id;
 use crate::container::Container;
 use crate::container::exec::Execs;
 use crate::container::record::Status;
+use crate::container::why::Senders;
 use crate::{Error, Events, PluginPlaces, Plugins, Volumes};
 
 /// What the daemon decides about the engine.
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) execs: Execs,
     pub(crate) plugins: Plugins,
     pub(crate) volumes: Arc<Volumes>,
+    pub(crate) senders: std::sync::OnceLock<Arc<Senders>>,
     table: Mutex<Table>,
 }
 
@@ -115,7 +117,7 @@ impl Engine {
         let events = Events::default();
         let volumes = Arc::new(Volumes::open(data, events.clone(), plugins.clone())?);
         let shared =
-            Shared { options, parts, events, execs: Execs::default(), plugins, volumes, table: Mutex::default() };
+            Shared { options, parts, events, execs: Execs::default(), plugins, volumes, senders: Default::default(), table: Mutex::default() };
         Ok(Engine(Arc::new(shared)))
     }
 

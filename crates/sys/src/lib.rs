@@ -25,6 +25,7 @@ pub mod quota;
 pub mod rooted;
 pub mod scheduling;
 pub mod seccomp;
+pub mod signal_trace;
 pub mod socket;
 mod start;
 pub mod view;

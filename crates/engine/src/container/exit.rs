@@ -83,7 +83,7 @@ impl Engine {
             Some(exit) => exit,
             None => self.reconstruct(container),
         };
-        let pid = container.state().pid;
+        let before = why::Before::of(&container.state());
         let ran = {
             let mut state = container.state();
             state.status = Status::Exited;
@@ -95,7 +95,7 @@ impl Engine {
             health::end(&mut state);
             state.finished_at.saturating_sub(state.started_at)
         };
-        why::note(self, container, &exit, pid).await;
+        why::note(self, container, &exit, before).await;
         self.0.execs.forget_container(container.id.as_str());
         if exit.oom_killed {
             self.tell(container, "oom", &[]);

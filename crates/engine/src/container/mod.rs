@@ -44,7 +44,7 @@ pub(crate) mod usage;
 mod validate;
 mod view;
 pub(crate) mod wait;
-mod why;
+pub(crate) mod why;
 
 pub(crate) use mounts::{Kind, lease_holder};
 pub use pump::read_by_peer;

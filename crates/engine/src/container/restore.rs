@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
 use super::remove::discard;
 use super::shim::{self, Control, Frames};
+use super::why::Senders;
 use super::{Container, exit, health, kill, mounts, restart};
 use crate::{Engine, Error};
 
@@ -29,6 +30,9 @@ impl Engine {
     /// When records cannot be read at all; a single broken one is skipped
     /// with a warning.
     pub async fn restore(&self) -> Result<(), Error> {
+        let engine = self.clone();
+        // Nobody waits for it: the kernel takes its time.
+        tokio::task::spawn_blocking(move || drop(engine.0.senders.get_or_init(Senders::start)));
         let containers = self.load_all()?;
         let renamed = self.volumes().unsettled();
         for container in &containers {

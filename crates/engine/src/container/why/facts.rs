@@ -6,6 +6,7 @@ use budu_runtime::protocol::{self, ExitRecord};
 use budu_spec::docker::Health;
 use budu_sys::capability::CapSet;
 
+use super::Before;
 use super::intent::Intent;
 use super::kernel::{self, Denied, Victim};
 use crate::Engine;
@@ -80,11 +81,11 @@ impl Facts {
         engine: &Engine,
         container: &Arc<Container>,
         exit: &ExitRecord,
-        pid: u32,
+        before: Before,
         intent: Option<Intent>,
     ) -> Facts {
         let record = container.record();
-        let health = container.state().health.clone();
+        let Before { pid, health } = before;
         // The kernel has something to say only about deaths it brought about.
         let told = if exit.oom_killed || exit.signal.is_some() || exit.code > 128 {
             budu_sys::kernel::log_tail(KERNEL_LOG).unwrap_or_default()
@@ -95,12 +96,12 @@ impl Facts {
         Facts {
             exit: *exit,
             pid,
-            health: health.filter(|health| health.status == super::word::UNHEALTHY),
+            health,
             memory: memory.map(|m| Memory { limit: m.limit, peak: m.peak, kills: m.kills }),
             victim: kernel::victim(&told, container.id.as_str(), pid),
             denied_call: kernel::denied(&told, pid),
             fault: kernel::fault(&told, pid),
-            sender: None,
+            sender: exit.signal.and_then(|signal| engine.0.senders.get()?.of(pid, signal)),
             output: if intent.is_some() { Vec::new() } else { last_lines(engine, container).await },
             capabilities: spec::capabilities(&record.host_config).unwrap_or_default(),
             read_only: record.host_config.readonly_rootfs,

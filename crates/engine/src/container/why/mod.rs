@@ -8,11 +8,12 @@ mod facts;
 mod intent;
 mod kernel;
 mod output;
+mod senders;
 
 use std::sync::Arc;
 
 use budu_runtime::protocol::ExitRecord;
-use budu_spec::docker::Why;
+use budu_spec::docker::{Health, Why};
 use budu_spec::{signal, units};
 
 use super::Container;
@@ -22,6 +23,7 @@ use crate::Engine;
 
 use facts::Facts;
 pub(crate) use intent::{By, Intent};
+pub(crate) use senders::Senders;
 
 /// Signals by which the kernel ends what went wrong in itself.
 const CRASHES: &[(i32, &str)] = &[
@@ -37,15 +39,31 @@ const SYS: i32 = 31;
 /// SIGKILL.
 const KILL: i32 = 9;
 
-/// Writes down why a container that just ended did so. `pid` was its first process.
-pub(super) async fn note(engine: &Engine, container: &Arc<Container>, exit: &ExitRecord, pid: u32) {
+/// What a state says no more once a container has ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    /// Its first process.
+    pid: u32,
+    /// Its health, if it was unhealthy.
+    health: Option<Health>,
+}
+
+impl Before {
+    pub(super) fn of(state: &State) -> Before {
+        let health = state.health.as_ref().filter(|health| health.status == word::UNHEALTHY);
+        Before { pid: state.pid, health: health.cloned() }
+    }
+}
+
+/// Writes down why a container that just ended did so.
+pub(super) async fn note(engine: &Engine, container: &Arc<Container>, exit: &ExitRecord, before: Before) {
     let intent = container.take_intent();
     let record = container.record();
     if record.host_config.auto_remove || (exit.code == 0 && intent.is_none() && !exit.oom_killed) {
         container.state().why = None;
         return;
     }
-    let facts = Facts::gather(engine, container, exit, pid, intent).await;
+    let facts = Facts::gather(engine, container, exit, before, intent).await;
     let why = explain(&facts);
     container.state().why = why;
 }
@@ -126,7 +144,7 @@ fn unhealthy(facts: &Facts) -> Option<Why> {
     Some(why)
 }
 
-fn unwell_text(health: &budu_spec::docker::Health) -> Option<String> {
+fn unwell_text(health: &Health) -> Option<String> {
     let last = health.log.iter().flatten().rev().find(|result| result.exit_code != 0)?;
     let said = last.output.lines().last().unwrap_or_default().trim();
     let said = if said.is_empty() { format!("exit code {}", last.exit_code) } else { said.to_owned() };
