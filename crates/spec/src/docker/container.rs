@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Empty, EndpointSettings, HostConfig, NetworkingConfig, Resources, RestartPolicy, Why, nullable};
+use super::{Health, HealthConfig, HealthSummary};
 
 /// Part of a container that moves with its image (`ContainerConfig`).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -97,30 +98,6 @@ fn command<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
         Form::List(list) => list,
         Form::Text(text) => vec![text],
     }))
-}
-
-/// Health check; durations in nanoseconds, zero means inherit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct HealthConfig {
-    /// `[]`, `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", text]`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<Vec<String>>,
-    /// Time between probes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval: Option<i64>,
-    /// Time a probe may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<i64>,
-    /// Time in which failures do not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start_period: Option<i64>,
-    /// Time between probes in the start period.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start_interval: Option<i64>,
-    /// Failures in a row that make it unhealthy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retries: Option<i64>,
 }
 
 /// Body of `POST /containers/create`: one flat object.
@@ -312,42 +289,6 @@ pub struct ContainerState {
     /// Why it ended; Budu's own member.
     #[serde(rename = "BuduWhy", skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
-}
-
-/// Health of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Health {
-    /// `none starting healthy unhealthy`.
-    pub status: String,
-    /// Failures in a row.
-    pub failing_streak: i64,
-    /// Last five results.
-    pub log: Option<Vec<HealthResult>>,
-}
-
-/// What one probe came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct HealthResult {
-    /// RFC 3339 instant.
-    pub start: String,
-    /// RFC 3339 instant.
-    pub end: String,
-    /// 0 healthy, -1 the probe could not be run or took too long, else unhealthy.
-    pub exit_code: i64,
-    /// First 4096 bytes of its output.
-    pub output: String,
-}
-
-/// Health of a container in a list, from API 1.52.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct HealthSummary {
-    /// `none starting healthy unhealthy`.
-    pub status: String,
-    /// Failures in a row.
-    pub failing_streak: i64,
 }
 
 /// Answer to `GET /containers/{id}/json`.
