@@ -32,6 +32,8 @@ pub struct Options {
     pub dns_search: Vec<String>,
     /// Log driver of containers that ask for none.
     pub log_driver: String,
+    /// Options of that driver where a container does not give them.
+    pub log_options: std::collections::BTreeMap<String, String>,
     /// Run an init as pid 1 when the request does not say.
     pub init: bool,
     /// Size of /dev/shm when the request does not say, bytes.
@@ -52,6 +54,7 @@ impl Default for Options {
             dns_options: Vec::new(),
             dns_search: Vec::new(),
             log_driver: "json-file".to_owned(),
+            log_options: std::collections::BTreeMap::new(),
             init: false,
             shm_size: 64 << 20,
             cdi_directories: crate::container::cdi::DIRECTORIES.map(PathBuf::from).to_vec(),

@@ -33,6 +33,7 @@ mod engine;
 mod error;
 mod events;
 mod host;
+pub mod log;
 mod network;
 mod plugin;
 mod volume;

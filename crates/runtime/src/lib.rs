@@ -11,6 +11,7 @@
 //! - [`compile`]: `config.json` → plan; `defaults`: Docker's default profile.
 //! - [`limits`]: other limits for a container that runs.
 //! - `birth`: the parent's side of making a process; `shim`, `init`: what runs in the forked ones.
+//! - [`log`]: log files, as the shim writes and the engine reads them.
 //! - [`oci`]: the command line of an OCI runtime.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ pub mod defaults;
 mod init;
 mod launcher;
 pub mod limits;
+pub mod log;
 mod mount_options;
 pub mod oci;
 #[doc(hidden)]

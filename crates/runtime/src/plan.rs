@@ -312,12 +312,31 @@ pub struct Stdio {
 /// Where output is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPlan {
-    /// The file, in json-file format.
+    /// The file.
     pub path: PathBuf,
+    /// How records look in it.
+    pub format: LogFormat,
+    /// What each record says besides its line, from [`crate::log::attributes`].
+    pub attributes: Vec<u8>,
     /// Rotate when it would grow over this many bytes; `None` never.
     pub max_size: Option<u64>,
     /// Files kept.
     pub max_file: u32,
+    /// Compress files that were rotated.
+    pub compress: bool,
+    /// Give no file up before it was sent on ([`crate::log::Acknowledged`]);
+    /// rather let the program wait.
+    pub hold: bool,
+}
+
+/// How records look in a log file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    /// Docker's `json-file`.
+    #[default]
+    Json,
+    /// Docker's `local`.
+    Local,
 }
 
 /// A further process in a running container.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use budu_network::Endpoint;
+use budu_runtime::plan::LogFormat;
 use budu_spec::docker::{ApiVersion, ContainerInspect, ContainerState, EndpointSettings, GraphDriver, NetworkSettings};
 
 use super::record::{Record, State, Status};
@@ -24,7 +25,7 @@ impl Engine {
         let (size_rw, size_root_fs) = if size { self.sizes(&container)? } else { (None, None) };
         let run_dir = self.run_dir(&container.id);
         let file = |name: &str| run_dir.join(name).to_string_lossy().into_owned();
-        let logged = record.host_config.log_config.kind == "json-file";
+        let log = self.log_files(&record).filter(|files| files.format == LogFormat::Json);
         Ok(ContainerInspect {
             id: container.id.to_string(),
             created: clock::print(record.created),
@@ -35,7 +36,7 @@ impl Engine {
             resolv_conf_path: file("resolv.conf"),
             hostname_path: file("hostname"),
             hosts_path: file("hosts"),
-            log_path: if logged { self.log_path(&container.id).to_string_lossy().into_owned() } else { String::new() },
+            log_path: log.map(|files| files.path.to_string_lossy().into_owned()).unwrap_or_default(),
             name: format!("/{}", record.name),
             restart_count: state.restart_count,
             driver: "overlayfs".to_owned(),

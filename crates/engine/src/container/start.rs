@@ -8,7 +8,7 @@ use std::sync::Arc;
 use budu_image::RootFs;
 use budu_network::Sandbox;
 use budu_runtime::compile::{self, Extras};
-use budu_runtime::plan::{LogPlan, Plan, Rootfs, Stdio};
+use budu_runtime::plan::{Plan, Rootfs, Stdio};
 use budu_runtime::protocol::{self, Event, Failure, FailureClass, Request};
 use budu_spec::oci;
 use tokio::io::AsyncWriteExt;
@@ -166,7 +166,7 @@ impl Engine {
                 stdin_once: record.config.stdin_once,
                 size: (size[0], size[1]),
             },
-            log: self.log_plan(record),
+            log: self.log_plan(record)?,
             init: host.init.unwrap_or(self.0.options.init) && host.pid_mode.is_empty(),
             seccomp: spec::filter(host, false)?,
             hooks_dir,
@@ -187,19 +187,6 @@ impl Engine {
             save(&dir, "config.json", &told, false)?;
         }
         Ok(dir)
-    }
-
-    /// Where its output goes; `None` with the log driver `none`.
-    fn log_plan(&self, record: &Record) -> Option<LogPlan> {
-        let log = &record.host_config.log_config;
-        let option = |key: &str| log.config.get(key).map(String::as_str);
-        (log.kind == "json-file").then(|| LogPlan {
-            path: self.log_path(&record.id),
-            max_size: option("max-size")
-                .and_then(|t| budu_spec::units::parse_bytes(t).ok())
-                .and_then(|n| u64::try_from(n).ok()),
-            max_file: option("max-file").and_then(|t| t.parse().ok()).unwrap_or(1),
-        })
     }
 }
 

@@ -248,33 +248,7 @@ fn sysctls(host: &HostConfig) -> Result<(), Error> {
 }
 
 fn logging(host: &mut HostConfig, defaults: &crate::Options) -> Result<(), Error> {
-    let log = &mut host.log_config;
-    if log.kind.is_empty() {
-        log.kind.clone_from(&defaults.log_driver);
-    }
-    match log.kind.as_str() {
-        "json-file" => {}
-        "none" => return Ok(()),
-        other => return Err(Error::unsupported(format!("log driver {other}"))),
-    }
-    for (key, value) in &log.config {
-        let good = match key.as_str() {
-            "max-size" => value == "-1" || budu_spec::units::parse_bytes(value).is_ok_and(|n| n > 0),
-            "max-file" => value.parse::<u32>().is_ok_and(|n| n > 0),
-            "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
-            "max-buffer-size" | "labels" | "env" | "tag" | "labels-regex" | "env-regex" => true,
-            "compress" if value == "false" => true,
-            "compress" => return Err(Error::unsupported("compressed logs")),
-            _ => return Err(Error::invalid(format!("unknown log opt '{key}' for json-file log driver"))),
-        };
-        if !good {
-            return Err(Error::invalid(format!("invalid value for log opt '{key}': {value}")));
-        }
-    }
-    if log.config.get("max-file").is_some_and(|n| n != "1") && !log.config.contains_key("max-size") {
-        return Err(Error::invalid("max-file cannot be greater than 1 when max-size is not set"));
-    }
-    Ok(())
+    crate::log::settle(&mut host.log_config, defaults)
 }
 
 /// What older API versions asked for in other ways, or could not ask for.

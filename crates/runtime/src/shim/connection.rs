@@ -2,15 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::backlog::Backlog;
 use crate::protocol::{self, HEADER};
 
-/// With more than this waiting for a client, its process is not read from:
-/// a slow client slows the program down, as a full pipe would.
-const HIGH_WATER: usize = 256 << 10;
+/// A client with a full backlog that took nothing for this long has stalled.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +33,9 @@ pub(super) struct Connection {
     pub(super) fd: OwnedFd,
     pub(super) role: Role,
     incoming: Vec<u8>,
-    outgoing: Vec<u8>,
-    /// How much of `outgoing` is sent.
-    sent: usize,
+    outgoing: Backlog,
+    /// When the client last took something.
+    progress: Instant,
     /// Close once everything is sent.
     closing: bool,
     dead: bool,
@@ -49,7 +51,8 @@ impl Connection {
     /// Takes a connected socket.
     pub(super) fn new(fd: OwnedFd, role: Role) -> io::Result<Connection> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        Ok(Connection { fd, role, incoming: Vec::new(), outgoing: Vec::new(), sent: 0, closing: false, dead: false })
+        let (incoming, outgoing) = (Vec::new(), Backlog::default());
+        Ok(Connection { fd, role, incoming, outgoing, progress: Instant::now(), closing: false, dead: false })
     }
 
     /// Reads what has arrived. Afterwards [`Connection::next_frame`] yields it.
@@ -93,31 +96,33 @@ impl Connection {
         if self.dead || self.closing {
             return;
         }
-        self.outgoing.extend_from_slice(head);
-        self.outgoing.extend_from_slice(body);
+        if self.outgoing.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.outgoing.push(head);
+        self.outgoing.push(body);
         self.flush();
+    }
+
+    /// Keeps in a file what its client does not take: the program goes on.
+    pub(super) fn keep_in(&mut self, directory: &Path) {
+        self.outgoing.allow_file(directory);
     }
 
     /// Sends what the socket takes.
     pub(super) fn flush(&mut self) {
-        while self.sent < self.outgoing.len() && !self.dead {
-            let rest = &self.outgoing[self.sent..];
-            match rustix::net::send(&self.fd, rest, rustix::net::SendFlags::NOSIGNAL) {
-                Ok(n) => self.sent += n,
-                Err(Errno::AGAIN) => break,
+        while !self.outgoing.is_empty() && !self.dead {
+            match rustix::net::send(&self.fd, self.outgoing.next(), rustix::net::SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    self.outgoing.advance(n);
+                    self.progress = Instant::now();
+                }
+                Err(Errno::AGAIN) => return,
                 Err(Errno::INTR) => {}
                 Err(_) => self.dead = true,
             }
         }
-        if self.sent == self.outgoing.len() {
-            // Give the memory back: most connections are idle most of the time.
-            self.outgoing = Vec::new();
-            self.sent = 0;
-            self.dead |= self.closing;
-        } else if self.sent > HIGH_WATER {
-            self.outgoing.drain(..self.sent);
-            self.sent = 0;
-        }
+        self.dead |= self.closing;
     }
 
     /// Closes the connection once everything queued is sent.
@@ -128,12 +133,25 @@ impl Connection {
 
     /// Something waits to be sent.
     pub(super) fn is_pending(&self) -> bool {
-        !self.dead && self.sent < self.outgoing.len()
+        !self.dead && !self.outgoing.is_empty()
     }
 
-    /// So much waits that its process should not be read from.
+    /// So much waits that its process should not be read from: a slow client
+    /// slows the program down, as a full pipe would.
     pub(super) fn is_full(&self) -> bool {
-        !self.dead && self.outgoing.len() - self.sent > HIGH_WATER
+        !self.dead && self.outgoing.is_full()
+    }
+
+    /// When the client last took something.
+    pub(super) fn progress(&self) -> Instant {
+        self.progress
+    }
+
+    /// Gives up a client of the container that has not only been slow: others
+    /// want its output, too.
+    pub(super) fn drop_stalled(&mut self) {
+        let others = matches!(self.role, Role::Attach { .. });
+        self.dead |= others && self.is_full() && self.progress.elapsed() > PATIENCE;
     }
 
     /// Nothing will come or go any more.

@@ -9,11 +9,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::connection::{Connection, Role};
-use super::log::Log;
 use super::process::{FarEnds, NearEnds, Process, pipes};
 use super::serve::Shim;
 use crate::birth::{self, CLONE_NEWNET, Dowry, Newborn, Visit};
 use crate::init::{Failing, Gate, failed};
+use crate::log::Log;
 use crate::plan::{ExecPlan, Plan};
 use crate::protocol::{Failure, SOCKET};
 

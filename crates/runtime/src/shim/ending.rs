@@ -2,14 +2,13 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Instant;
 
 use budu_sys::process::{self, Ended};
 use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 
 use super::connection::Role;
 use super::process::Phase;
-use super::serve::{LINGER, Shim};
+use super::serve::Shim;
 use crate::protocol::{EXIT_FILE, Event, ExitRecord, Failure, MEMORY_FILE, MemoryRecord, SOCKET};
 
 impl Shim {
@@ -53,7 +52,6 @@ impl Shim {
         self.run_last_hooks();
         let exit = self.record(ended, oom_killed);
         self.exit = Some(exit);
-        self.deadline = Some(Instant::now() + LINGER);
         if before == Phase::Running {
             // The record first, then no more connections, then the news:
             // whoever finds the socket gone finds the record.

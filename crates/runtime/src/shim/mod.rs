@@ -8,13 +8,13 @@
 //!
 //! - `create`: from plan to a process that waits to be let go; exec.
 //! - `serve`: the event loop; `request`: what clients ask; `ending`: how it ends.
-//! - `process`, `connection`, `log`: what the loop moves bytes between.
+//! - `process`, `connection`, `backlog`: what the loop moves bytes between.
 
+mod backlog;
 mod connection;
 mod create;
 mod ending;
 mod hooks;
-mod log;
 mod process;
 mod request;
 mod serve;

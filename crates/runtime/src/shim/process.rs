@@ -11,8 +11,10 @@ use rustix::process::Pid;
 
 use crate::protocol::{STDERR, STDOUT};
 
-/// Bytes read from a process at once; also what a log line may hold.
-pub(super) const CHUNK: usize = 16 << 10;
+/// Bytes read at once from a process that says little.
+pub(super) const CHUNK: usize = 4 << 10;
+/// Bytes read at once from one that says much, and what its pipe then holds.
+pub(super) const BULK: usize = 128 << 10;
 
 /// How far a process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +187,14 @@ impl Process {
                 self.outputs.remove(at);
                 Some((kind, 0))
             }
+        }
+    }
+
+    /// It says much: lets its pipe hold more, so that it is read less often.
+    pub(super) fn widen(&self, at: usize) {
+        if let Some((_, fd)) = self.outputs.get(at).filter(|_| !self.tty) {
+            // Where users may not have that much, it stays as it is.
+            let _ = rustix::pipe::fcntl_setpipe_size(fd, BULK);
         }
     }
 

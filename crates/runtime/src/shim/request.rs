@@ -83,6 +83,9 @@ impl Shim {
             }
             (Role::New, Request::Attach { stdin, stdout, stderr }) => {
                 self.connections[at].send(&Event::Attached);
+                if let Some(directory) = &self.spill {
+                    self.connections[at].keep_in(directory);
+                }
                 self.connections[at].role = Role::Attach { stdin, stdout, stderr };
                 None
             }

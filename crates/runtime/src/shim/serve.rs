@@ -1,7 +1,8 @@
 //! The event loop of a shim: waiting, and moving bytes.
 
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use budu_sys::cgroup::Cgroup;
 use budu_sys::process::{self, SingleThreaded};
@@ -10,14 +11,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::{Connection, Role};
 use super::create::Parts;
 use super::hooks::Told;
-use super::log::Log;
-use super::process::{CHUNK, Phase, Process};
+use super::process::{BULK, CHUNK, Phase, Process};
 use crate::birth::CLONE_NEWPID;
+use crate::log::Log;
 use crate::plan::Plan;
 use crate::protocol::{ExitRecord, STDERR, STDOUT};
 
-/// How long a finished shim waits for clients to take the last output.
-pub(super) const LINGER: Duration = Duration::from_secs(10);
+/// How long a finished shim waits for a client that takes nothing of the last output.
+const LINGER: Duration = Duration::from_secs(60);
+/// How often a log that is full is looked at.
+const LOG_PAUSE: Duration = Duration::from_millis(20);
+/// How long buffers are kept after a busy time, and how often clients are looked after.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Reads in a row from a process before others get their turn.
+const TURNS: u32 = 16;
 
 /// The state of a shim.
 #[derive(Debug)]
@@ -36,12 +43,14 @@ pub(super) struct Shim {
     pub(super) listener: Option<OwnedFd>,
     pub(super) run_dir: OwnedFd,
     pub(super) log: Option<Log>,
+    /// Where a file may be made for what clients do not take.
+    pub(super) spill: Option<PathBuf>,
+    /// What output is read into; grows with what is said.
+    buffer: Vec<u8>,
     pub(super) stdin_once: bool,
     pub(super) size: (u16, u16),
     pub(super) next_key: u64,
     pub(super) exit: Option<ExitRecord>,
-    /// When to end without having delivered everything.
-    pub(super) deadline: Option<Instant>,
 }
 
 /// Something to look at, with its place in the list it is in.
@@ -53,6 +62,7 @@ enum Source {
     End(usize),
     Output(usize),
     Stdin(usize),
+    Packer,
 }
 
 impl Shim {
@@ -68,11 +78,12 @@ impl Shim {
             listener: Some(parts.listener),
             run_dir: parts.run_dir,
             log: parts.log,
+            spill: plan.log.as_ref().and_then(|log| log.path.parent()).map(PathBuf::from),
+            buffer: Vec::new(),
             stdin_once: plan.stdio.stdin_once,
             size: plan.stdio.size,
             next_key: 1,
             exit: None,
-            deadline: None,
         }
     }
 
@@ -84,17 +95,51 @@ impl Shim {
             }
             self.tidy();
         }
+        if let Some(log) = &mut self.log {
+            log.look_after_packer(true);
+        }
         process::exit_now(0)
     }
 
+    /// Everything is over, and told to everybody who listens.
     fn is_done(&self) -> bool {
-        let told = !self.connections.iter().any(Connection::is_pending);
+        let listens = |c: &Connection| c.is_pending() && c.progress().elapsed() < LINGER;
         let ended = self.exit.is_some() && self.processes.iter().all(Process::is_over);
-        ended && (told || self.deadline.is_some_and(|deadline| Instant::now() > deadline))
+        ended && !self.connections.iter().any(listens)
+    }
+
+    /// How long to wait at most; for good, when nothing is to be looked after.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.is_log_blocked() {
+            return Some(LOG_PAUSE);
+        }
+        let clients = self.connections.iter().any(|c| c.is_full() || self.exit.is_some() && c.is_pending());
+        (clients || !self.buffer.is_empty()).then_some(PAUSE)
+    }
+
+    fn is_log_blocked(&mut self) -> bool {
+        self.log.as_mut().is_some_and(Log::is_blocked)
+    }
+
+    /// Gives back what a busy time needed.
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        if let Some(log) = &mut self.log {
+            log.rest();
+        }
     }
 
     /// Waits until something happens. Places stay valid until [`Shim::tidy`].
-    fn wait(&self) -> Vec<Source> {
+    fn wait(&mut self) -> Vec<Source> {
+        let patience = self.patience();
+        let sources = self.poll(patience);
+        if sources.is_empty() && patience == Some(PAUSE) {
+            self.rest();
+        }
+        sources
+    }
+
+    fn poll(&self, patience: Option<Duration>) -> Vec<Source> {
         let mut watched: Vec<(Source, PollFd<'_>)> = Vec::new();
         if let Some(listener) = &self.listener {
             watched.push((Source::Listener, PollFd::new(listener, PollFlags::IN)));
@@ -112,7 +157,8 @@ impl Shim {
             if !matches!(process.phase, Phase::Ended(_)) {
                 watched.push((Source::End(at), PollFd::new(&process.pidfd, PollFlags::IN)));
             }
-            if !self.is_output_blocked(process) {
+            let log_blocked = process.key == 0 && patience == Some(LOG_PAUSE);
+            if !log_blocked && !self.is_output_blocked(process) {
                 for (_, output) in &process.outputs {
                     watched.push((Source::Output(at), PollFd::new(output, PollFlags::IN)));
                 }
@@ -121,9 +167,12 @@ impl Shim {
                 watched.push((Source::Stdin(at), PollFd::from_borrowed_fd(stdin, PollFlags::OUT)));
             }
         }
+        if let Some(packer) = self.log.as_ref().and_then(Log::packer) {
+            watched.push((Source::Packer, PollFd::new(packer, PollFlags::IN)));
+        }
         let (sources, mut fds): (Vec<_>, Vec<_>) = watched.into_iter().unzip();
-        let second = Timespec { tv_sec: 1, tv_nsec: 0 };
-        let _ = poll(&mut fds, self.deadline.as_ref().map(|_| &second));
+        let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
+        let _ = poll(&mut fds, timeout.as_ref());
         sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(source, _)| source).collect()
     }
 
@@ -135,11 +184,13 @@ impl Shim {
             Source::Output(at) => self.move_output(at),
             Source::Stdin(at) => self.resume_input(at),
             Source::End(at) => self.reap(at),
+            Source::Packer => self.log.iter_mut().for_each(|log| log.look_after_packer(false)),
         }
     }
 
     /// Forgets connections that are closed and exec'd processes that are over.
     fn tidy(&mut self) {
+        self.connections.iter_mut().for_each(Connection::drop_stalled);
         for at in 0..self.connections.len() {
             if self.connections[at].is_dead() {
                 self.disconnected(self.connections[at].role);
@@ -199,25 +250,45 @@ impl Shim {
         self.processes.iter().find(|process| process.key == key)
     }
 
-    /// Moves one chunk of each of a process's outputs to log and clients.
+    /// Moves what each of a process's outputs holds to log and clients; not
+    /// without end, others have their turn, too.
     fn move_output(&mut self, at: usize) {
-        let mut buffer = [0u8; CHUNK];
+        let mut buffer = std::mem::take(&mut self.buffer);
         let mut output = 0;
         while output < self.processes[at].outputs.len() {
-            match self.processes[at].read(output, &mut buffer) {
-                None => output += 1,
-                Some((_, 0)) => {}
-                Some((kind, n)) => {
-                    self.deliver(at, kind, &buffer[..n]);
-                    output += 1;
+            let before = self.processes[at].outputs.len();
+            for _ in 0..TURNS {
+                if !self.move_once(at, output, &mut buffer) || self.is_output_blocked(&self.processes[at]) {
+                    break;
                 }
             }
+            // One that ended is not in the list any more.
+            output += usize::from(self.processes[at].outputs.len() == before);
         }
+        self.buffer = buffer;
+    }
+
+    /// Moves what one read yields. False when there may be no more for now.
+    fn move_once(&mut self, at: usize, output: usize, buffer: &mut Vec<u8>) -> bool {
+        if buffer.is_empty() {
+            buffer.resize(CHUNK, 0);
+        }
+        let Some((kind, count)) = self.processes[at].read(output, buffer) else { return false };
+        if count == 0 {
+            return false;
+        }
+        self.deliver(at, kind, &buffer[..count]);
+        let full = count == buffer.len();
+        if full && buffer.len() < BULK {
+            self.processes[at].widen(output);
+            buffer.resize(BULK, 0);
+        }
+        full && !(self.processes[at].key == 0 && self.is_log_blocked())
     }
 
     /// Reads everything a process that has ended still left in its streams.
     pub(super) fn drain_output(&mut self, at: usize) {
-        let mut buffer = [0u8; CHUNK];
+        let mut buffer = vec![0u8; CHUNK];
         while !self.processes[at].outputs.is_empty() {
             match self.processes[at].read(0, &mut buffer) {
                 Some((_, 0)) => {}
@@ -232,7 +303,7 @@ impl Shim {
     fn deliver(&mut self, at: usize, kind: u8, data: &[u8]) {
         let key = self.processes[at].key;
         if let Some(log) = self.log.as_mut().filter(|_| key == 0) {
-            log.write(kind, data);
+            log.write(Some(&self.token), kind, data);
         }
         for connection in &mut self.connections {
             if connection.role.wants(key, Some(kind)) {

@@ -1,0 +1,227 @@
+//! Writer and reader together, on files.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::plan::LogPlan;
+use crate::protocol::{STDERR, STDOUT};
+
+/// A directory that goes away.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Dir {
+        let dir = std::env::temp_dir().join(format!("budu-log-{}", budu_spec::Id::random().as_str()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Dir(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn plan(dir: &Dir, format: LogFormat, max_size: Option<u64>, max_file: u32) -> LogPlan {
+    LogPlan { path: dir.0.join("log"), format, max_size, max_file, ..LogPlan::default() }
+}
+
+fn rest(reader: &mut Reader) -> Vec<(u8, String)> {
+    let mut all = Vec::new();
+    loop {
+        while let Some(entry) = reader.next() {
+            all.push((entry.stream, String::from_utf8_lossy(&entry.line).into_owned()));
+        }
+        if !reader.fill().unwrap() && !reader.refresh().unwrap() {
+            return all;
+        }
+    }
+}
+
+fn texts(path: &Path, format: LogFormat, start: Start) -> Vec<String> {
+    rest(&mut Reader::open(path, format, start).unwrap()).into_iter().map(|(_, text)| text).collect()
+}
+
+const ALL: Start = Start::Search { since: None, tail: None };
+
+#[test]
+fn lines_are_kept_whole_and_long_ones_split() {
+    for format in [LogFormat::Json, LogFormat::Local] {
+        let dir = Dir::new();
+        let plan = plan(&dir, format, None, 1);
+        let mut log = Log::open(&plan).unwrap();
+        log.write(None, STDOUT, b"one\ntw");
+        log.write(None, STDERR, b"warn \"!\"\n");
+        log.write(None, STDOUT, b"o\n");
+        log.write(None, STDOUT, &[b'x'; MAX_LINE + 1]);
+        log.write(None, STDOUT, b"y\nlast");
+        log.finish();
+        let mut reader = Reader::open(&plan.path, format, ALL).unwrap();
+        let entries = rest(&mut reader);
+        let owned = |kind, text: &str| (kind, text.to_owned());
+        assert_eq!(entries[..3], [owned(STDOUT, "one\n"), owned(STDERR, "warn \"!\"\n"), owned(STDOUT, "two\n")]);
+        assert_eq!(entries[3].1.len(), MAX_LINE);
+        assert_eq!(entries[4..], [owned(STDOUT, "xy\n"), owned(STDOUT, "last")]);
+    }
+}
+
+#[test]
+fn pieces_say_which_they_are() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Local, None, 1);
+    let mut log = Log::open(&plan).unwrap();
+    log.write(None, STDOUT, &[b'x'; 2 * MAX_LINE + 5]);
+    log.write(None, STDOUT, b"\nshort\n");
+    let mut reader = Reader::open(&plan.path, LogFormat::Local, ALL).unwrap();
+    assert!(reader.fill().unwrap());
+    let mut pieces = Vec::new();
+    while let Some(entry) = reader.next() {
+        pieces.push(entry.partial);
+    }
+    let id = pieces[0].as_ref().unwrap().id.clone();
+    assert_eq!(id.len(), 64);
+    let piece = |ordinal, last| Some(Partial { id: id.clone(), ordinal, last });
+    assert_eq!(pieces, [piece(1, false), piece(2, false), piece(3, true), None]);
+}
+
+#[test]
+fn rotation_keeps_the_number_of_files_asked_for_and_readers_follow() {
+    for (format, max_file) in [(LogFormat::Json, 3), (LogFormat::Local, 3), (LogFormat::Json, 1)] {
+        let dir = Dir::new();
+        let plan = plan(&dir, format, Some(400), max_file);
+        let mut log = Log::open(&plan).unwrap();
+        let mut reader = Reader::open(&plan.path, format, ALL).unwrap();
+        let mut seen = Vec::new();
+        for n in 0..40 {
+            log.write(None, STDOUT, format!("line {n}\n").as_bytes());
+            seen.extend(rest(&mut reader).into_iter().map(|(_, text)| text));
+        }
+        let want: Vec<String> = (0..40).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(seen, want, "{format:?}");
+        let mut names: Vec<_> = std::fs::read_dir(&dir.0).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        let wanted: &[&str] = if max_file == 1 { &["log", "log.index"] } else { &["log", "log.1", "log.2", "log.index"] };
+        assert_eq!(names, wanted);
+        let kept = texts(&plan.path, format, ALL);
+        assert!(want.ends_with(&kept) && !kept.is_empty(), "{kept:?}");
+        for tail in 0..kept.len() + 2 {
+            let start = Start::Search { since: None, tail: Some(tail as u64) };
+            let found = texts(&plan.path, format, start);
+            assert_eq!(found, kept[kept.len().saturating_sub(tail)..], "{format:?} tail {tail}");
+        }
+    }
+}
+
+#[test]
+fn a_position_is_found_again() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Local, Some(500), 4);
+    let mut log = Log::open(&plan).unwrap();
+    for n in 0..30 {
+        log.write(None, STDOUT, format!("line {n}\n").as_bytes());
+    }
+    let mut reader = Reader::open(&plan.path, LogFormat::Local, ALL).unwrap();
+    let kept = texts(&plan.path, LogFormat::Local, ALL);
+    for at in 0..kept.len() {
+        while reader.skip(1).unwrap() == 0 {}
+        let found = texts(&plan.path, LogFormat::Local, Start::At(reader.position()));
+        assert_eq!(found, kept[at + 1..]);
+    }
+}
+
+#[test]
+fn marks_lead_to_the_lines_asked_for() {
+    for format in [LogFormat::Json, LogFormat::Local] {
+        let dir = Dir::new();
+        let plan = plan(&dir, format, Some(3 * BLOCK), 5);
+        let mut log = Log::open(&plan).unwrap();
+        let filler = "x".repeat(200);
+        for n in 0..12_000u32 {
+            log.write(None, STDOUT, format!("{n} {filler}\n").as_bytes());
+            if n == 6_000 {
+                // A container that is started again goes on with its log.
+                log.finish();
+                log = Log::open(&plan).unwrap();
+            }
+        }
+        let mut all = Vec::new();
+        let mut reader = Reader::open(&plan.path, format, ALL).unwrap();
+        loop {
+            while let Some(entry) = reader.next() {
+                all.push((entry.time, entry.line.into_owned()));
+            }
+            if !reader.fill().unwrap() {
+                break;
+            }
+        }
+        assert!(all.len() > 5_000);
+        let number = |line: &[u8]| String::from_utf8_lossy(line).split(' ').next().unwrap().parse::<u32>().unwrap();
+        assert_eq!(number(&all.last().unwrap().1), 11_999);
+        assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0 && number(&pair[0].1) + 1 == number(&pair[1].1)));
+        for at in (0..all.len()).step_by(977) {
+            let start = Start::Search { since: Some(all[at].0), tail: None };
+            let mut reader = Reader::open(&plan.path, format, start).unwrap();
+            let mut passed = 0;
+            loop {
+                match reader.next() {
+                    Some(entry) if entry.time >= all[at].0 => break assert_eq!(*entry.line, all[at].1),
+                    Some(_) => passed += 1,
+                    None => assert!(reader.fill().unwrap()),
+                }
+            }
+            assert!(passed < 3_000, "{passed} records read in vain");
+            let tail = (all.len() - at) as u64;
+            let mut reader = Reader::open(&plan.path, format, Start::Search { since: None, tail: Some(tail) }).unwrap();
+            reader.fill().unwrap();
+            assert_eq!(*reader.next().unwrap().line, all[at].1);
+        }
+    }
+}
+
+#[test]
+fn what_a_crash_tore_is_mended() {
+    for format in [LogFormat::Json, LogFormat::Local] {
+        let dir = Dir::new();
+        let plan = plan(&dir, format, None, 1);
+        Log::open(&plan).unwrap().write(None, STDOUT, b"one\ntwo\n");
+        let length = std::fs::metadata(&plan.path).unwrap().len();
+        std::fs::File::options().write(true).open(&plan.path).unwrap().set_len(length - 3).unwrap();
+        Log::open(&plan).unwrap().write(None, STDOUT, b"three\n");
+        assert_eq!(texts(&plan.path, format, ALL), ["one\n", "three\n"], "{format:?}");
+    }
+}
+
+#[test]
+fn a_log_that_was_emptied_goes_on() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Json, None, 1);
+    let mut log = Log::open(&plan).unwrap();
+    let mut reader = Reader::open(&plan.path, LogFormat::Json, ALL).unwrap();
+    log.write(None, STDOUT, &b"before\n".repeat(10));
+    assert_eq!(rest(&mut reader).len(), 10);
+    std::fs::File::options().write(true).open(&plan.path).unwrap().set_len(0).unwrap();
+    log.write(None, STDOUT, b"after\n");
+    assert_eq!(rest(&mut reader), [(STDOUT, "after\n".to_owned())]);
+    assert_eq!(texts(&plan.path, LogFormat::Json, ALL), ["after\n"]);
+}
+
+#[test]
+fn files_are_held_until_they_are_sent() {
+    let dir = Dir::new();
+    let plan = LogPlan { hold: true, ..plan(&dir, LogFormat::Local, Some(300), 2) };
+    let mut log = Log::open(&plan).unwrap();
+    let mut sent = Acknowledged::of(&plan.path);
+    let mut written = 0;
+    while !log.is_blocked() {
+        log.write(None, STDOUT, format!("line {written}\n").as_bytes());
+        written += 1;
+        assert!(written < 100);
+    }
+    assert_eq!(texts(&plan.path, LogFormat::Local, ALL).len(), written, "nothing was given up");
+    sent.note(Position { segment: 2, offset: 0 }).unwrap();
+    assert!(!log.is_blocked());
+    log.write(None, STDOUT, b"more\n");
+    assert!(texts(&plan.path, LogFormat::Local, ALL).len() <= written);
+    assert_eq!(Acknowledged::of(&plan.path).position(), Position { segment: 2, offset: 0 });
+}
