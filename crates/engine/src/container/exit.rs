@@ -103,6 +103,7 @@ impl Engine {
         let seconds = ran / 1_000_000_000;
         self.tell(container, "die", &[("exitCode", exit.code.to_string()), ("execDuration", seconds.to_string())]);
         self.leave_networks(container.id.as_str());
+        self.finish_log(container).await;
         self.unready_mounts(container).await;
         if let Err(error) = self.settle(container, ran) {
             tracing::error!(container = %container.id, %error, "could not finish an ended container");

@@ -113,14 +113,22 @@ impl Follow {
             return false;
         }
         tokio::select! {
-            ready = self.changes.readable() => {
-                let mut waste = [0u8; 1024];
-                while ready.is_ok() && self.changes.try_read(&mut waste).is_ok_and(|n| n > 0) {}
-            }
+            () = written(&mut self.changes) => {}
             _ = self.progress.changed() => {}
         }
         true
     }
+
+    /// Waits until something was written.
+    pub(crate) async fn written(&mut self) {
+        written(&mut self.changes).await;
+    }
+}
+
+async fn written(changes: &mut pipe::Receiver) {
+    let ready = changes.readable().await;
+    let mut waste = [0u8; 1024];
+    while ready.is_ok() && changes.try_read(&mut waste).is_ok_and(|n| n > 0) {}
 }
 
 impl LogStream {
@@ -140,11 +148,13 @@ impl LogStream {
             if self.over || self.read_on().unwrap_or(false) {
                 continue;
             }
-            match &mut self.follow {
-                None => self.over = true,
+            let Some(follow) = &mut self.follow else {
+                self.over = true;
+                break;
+            };
+            if !follow.changed().await {
                 // One more look after the end: the last lines were written before it.
-                Some(follow) if !follow.changed().await => self.follow = None,
-                Some(_) => {}
+                self.follow = None;
             }
         }
         None

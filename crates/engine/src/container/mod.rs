@@ -75,6 +75,8 @@ pub(crate) struct Container {
     pub(crate) control: Mutex<Option<Control>>,
     /// Clients that attached before it runs.
     pub(crate) waiting: Mutex<Vec<Waiting>>,
+    /// Its log on its way to a receiver.
+    pub(crate) forwarding: Mutex<Option<Arc<crate::log::Forwarding>>>,
     /// The task that probes its health, while it runs.
     pub(crate) prober: Mutex<Option<tokio::task::AbortHandle>>,
     /// Who wants it to end, from the signal to the end.
@@ -109,6 +111,7 @@ impl Container {
             progress: watch::Sender::new(progress),
             control: Mutex::default(),
             waiting: Mutex::default(),
+            forwarding: Mutex::default(),
             prober: Mutex::default(),
             intent: Mutex::default(),
         }

@@ -131,6 +131,7 @@ impl Engine {
     /// the files, which takes a disk its time, goes on in the background; what
     /// a crash leaves of it the next start of the daemon removes.
     fn erase(&self, container: &Container, volumes: bool) -> Result<(), Error> {
+        self.drop_log(container);
         let (data, trash) = (self.data_dir(&container.id), self.trash().join(container.id.as_str()));
         gone(fs::rename(&data, &trash)).map_err(Error::io("remove", &data))?;
         if let Ok(layer) = self.images().rootfs(container.id.as_str()) {

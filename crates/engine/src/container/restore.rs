@@ -63,6 +63,7 @@ impl Engine {
         }
         self.end_strays(&containers).await;
         for container in ended {
+            self.resume_log(&container, false);
             // What it was connected to is gone with its processes; reclaim frees it.
             self.ended(&container, None).await;
         }
@@ -113,6 +114,7 @@ impl Engine {
         container.progress.send_modify(|p| p.running = true);
         health::start(self, container);
         exit::watch(self.clone(), Arc::clone(container), frames, commands);
+        self.resume_log(container, true);
     }
 
     /// Ends what runs without anybody having been told so: the daemon was
@@ -154,6 +156,9 @@ impl Engine {
                 // Its pause is over or never counted; the policy decides anew.
                 container.state().status = Status::Exited;
                 container.ended();
+            }
+            if !record.host_config.auto_remove && status != Status::Created {
+                self.resume_log(container, false);
             }
             if restart::at_daemon_start(&record.host_config.restart_policy, &container.state()) {
                 let engine = self.clone();

@@ -87,6 +87,7 @@ impl Engine {
         let (netns, sandbox) = self.enter_networks(&record)?;
         let wired = Wired { engine: self, id: container.id.as_str(), kept: false };
         let plan = self.plan(&record, &sandbox)?;
+        let receiver = self.reach_log_receiver(&record).await?;
         let stream = self.0.parts.launcher.new_shim(netns.as_ref().map(std::os::fd::AsFd::as_fd));
         let stream = stream.and_then(adopt).map_err(shim_gone)?;
         drop(netns);
@@ -105,6 +106,7 @@ impl Engine {
         };
         wired.keep();
         self.commit(container, started, sandbox, frames);
+        self.forward_log(container, receiver);
         // Clients that came after the first look and before it was running.
         attach::connect_waiting(container, &run_dir).await;
         Ok(())

@@ -7,16 +7,26 @@
 //! queue a `Forwarder` sends from: see decision 12.
 //!
 //! - `options`: what Docker takes and refuses; `driver`: the table of drivers.
+//! - `syslog`, `gelf`, `fluentd`, `journald`: how messages look; `wire`: how they
+//!   travel; `sink`: both; `forward`: who sends, from where to where.
 //! - `about`: tag, labels and variables of a container; `plan`: what the shim is told.
 
 mod about;
 mod driver;
+mod fluentd;
+mod forward;
+mod gelf;
+mod journald;
 mod options;
 mod plan;
+mod sink;
+mod syslog;
 mod tag;
+mod wire;
 
 pub use driver::DRIVERS;
 pub use options::check;
+pub(crate) use forward::Forwarding;
 pub(crate) use options::settle;
 pub(crate) use plan::{LogFiles, files};
 

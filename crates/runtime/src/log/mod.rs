@@ -62,3 +62,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
+
+/// The number of the file being written.
+pub fn newest(path: &Path) -> u64 {
+    index::Index::state(path).ok().flatten().map_or(1, |(segment, _)| segment)
+}
