@@ -210,6 +210,8 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         ..budu_network::Config::default()
     })
     .map_err(|e| Fatal(format!("cannot open the networks: {e}")))?;
+    budu_engine::log::check(&config.log_driver, &config.log_opts)
+        .map_err(|e| Fatal(format!("failed to set log opts: {e}")))?;
     let options = budu_engine::Options {
         data_root: config.data_root.clone(),
         exec_root: config.exec_root.clone(),
@@ -218,6 +220,7 @@ fn open(config: &Config, launcher: Launcher) -> Result<Engine, Fatal> {
         dns_options: config.dns_options.clone(),
         dns_search: config.dns_search.clone(),
         log_driver: config.log_driver.clone(),
+        log_options: config.log_opts.clone(),
         init: config.init,
         shm_size: config.shm_size,
         plugins: budu_engine::PluginPlaces::default(),

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Body, Call, Reply, typed};
+use super::{Body, Call, Reply, typed, websocket};
 
 /// Both directions of a hijacked connection.
 pub(crate) struct Channel {
@@ -65,6 +65,27 @@ impl Call {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
+        Ok(response)
+    }
+
+    /// As [`Call::hijack`], in the frames of a WebSocket.
+    pub(crate) fn websocket<F, R>(self, run: F) -> Reply
+    where
+        F: FnOnce(Channel) -> R + Send + 'static,
+        R: Future<Output = ()> + Send,
+    {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = websocket::accept(&self.headers)?;
+        // Older clients were written for text.
+        let binary = self.version >= ApiVersion::new(28);
+        let upgrade = self.upgrade;
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => run(websocket::wrap(channel(upgraded).await, binary)).await,
+                Err(error) => tracing::debug!(%error, "a client left before its connection was handed over"),
+            }
+        });
         Ok(response)
     }
 

@@ -8,6 +8,7 @@ mod pipe;
 mod query;
 mod request_body;
 mod stranger;
+mod websocket;
 
 pub(crate) use body::Body;
 pub(crate) use call::{Call, is_json};

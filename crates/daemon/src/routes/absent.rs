@@ -18,7 +18,6 @@ macro_rules! table {
 
 /// Known to Docker, unknown here.
 pub(crate) static ABSENT: &[Route] = table! {
-    GET "/containers/{id}/attach/ws";
     GET "/containers/{id}/checkpoints";
     POST "/containers/{id}/checkpoints";
     POST "/build";

@@ -62,6 +62,7 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/containers/{id}/archive" archive::get;
     PUT "/containers/{id}/archive" archive::put;
     POST "/containers/{id}/attach" streams::attach;
+    GET "/containers/{id}/attach/ws" streams::attach_websocket;
     POST "/containers/{id}/wait" streams::wait;
     POST "/containers/{id}/start" lifecycle::start;
     POST "/containers/{id}/stop" lifecycle::stop;

@@ -50,10 +50,31 @@ pub(crate) async fn attach(call: Call) -> Reply {
         logs: query.flag("logs"),
         stream: query.flag("stream"),
         detach_keys: query.text("detachKeys").to_owned(),
+        plain: false,
     };
     let session = call.app.engine.attach(&call.name, options).await?;
     let kind = content_type(session.tty(), call.version);
     call.hijack(kind, |channel| async move {
+        session.run(channel.reader, channel.writer).await;
+    })
+}
+
+/// `GET /containers/{id}/attach/ws`.
+pub(crate) async fn attach_websocket(call: Call) -> Reply {
+    let query = &call.query;
+    // Before 1.42 everything was attached, whatever was asked for.
+    let wants = |key: &str| call.version < ApiVersion::new(42) || query.flag(key);
+    let options = AttachOptions {
+        stdin: wants("stdin"),
+        stdout: wants("stdout"),
+        stderr: wants("stderr"),
+        logs: query.flag("logs"),
+        stream: query.flag("stream"),
+        detach_keys: query.text("detachKeys").to_owned(),
+        plain: true,
+    };
+    let session = call.app.engine.attach(&call.name, options).await?;
+    call.websocket(|channel| async move {
         session.run(channel.reader, channel.writer).await;
     })
 }

@@ -168,7 +168,7 @@ fn plugins(app: &App, config: &Config) -> InfoPlugins {
         volume: iter::once("local".to_owned()).chain(app.engine.plugins().known("VolumeDriver")).collect(),
         network: names(&["bridge", "host", "null"]),
         authorization: (!authorization.is_empty()).then(|| authorization.clone()),
-        log: names(&["json-file", "none"]),
+        log: names(budu_engine::log::DRIVERS),
     }
 }
 

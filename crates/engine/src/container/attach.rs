@@ -31,6 +31,8 @@ pub struct AttachOptions {
     pub stream: bool,
     /// Keys that detach a terminal; empty for ctrl-p,ctrl-q.
     pub detach_keys: String,
+    /// Bytes without frames, terminal or not.
+    pub plain: bool,
 }
 
 /// A client that attached before the container runs.
@@ -86,9 +88,9 @@ impl Engine {
         let request = Request::Attach { stdin, stdout: options.stdout, stderr: options.stderr };
         let source = if options.stream { self.source(&container, request).await? } else { Source::Never };
         let manner = Manner {
-            tty: record.config.tty,
+            plain: record.config.tty || options.plain,
             stdin,
-            stdout: options.stdout,
+            stdout: options.stdout || record.config.tty,
             stderr: options.stderr,
             keys: (record.config.tty && stdin).then_some(keys),
         };
@@ -146,7 +148,7 @@ pub(super) async fn connect_waiting(container: &Container, run_dir: &Path) {
 impl AttachSession {
     /// Whether the container has a terminal: plain bytes instead of frames.
     pub fn tty(&self) -> bool {
-        self.manner.tty
+        self.manner.plain
     }
 
     /// Carries the bytes until somebody ends it, then closes the writer.
@@ -191,7 +193,8 @@ async fn replay<W: AsyncWrite + Unpin>(
     writer: &mut W,
 ) -> Result<(), ()> {
     let wish = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
-    let Ok(mut log) = engine.logs(container.id.as_str(), wish) else { return Ok(()) };
+    let Ok(log) = engine.logs(container.id.as_str(), wish) else { return Ok(()) };
+    let mut log = if options.plain { log.plain() } else { log };
     while let Some(chunk) = log.next().await {
         writer.write_all(&chunk).await.map_err(|_| ())?;
     }

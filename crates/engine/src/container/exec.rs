@@ -227,9 +227,9 @@ impl Engine {
         *exec.requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let wish = &exec.wish;
         let manner = Manner {
-            tty: wish.tty,
+            plain: wish.tty,
             stdin: wish.attach_stdin && !detach,
-            stdout: wish.attach_stdout,
+            stdout: wish.attach_stdout || wish.tty,
             stderr: wish.attach_stderr,
             keys: if wish.tty && wish.attach_stdin { Some(Scanner::new(&wish.detach_keys)?) } else { None },
         };
@@ -290,7 +290,7 @@ impl Engine {
 impl ExecSession {
     /// Whether it has a terminal: plain bytes instead of frames.
     pub fn tty(&self) -> bool {
-        self.manner.tty
+        self.manner.plain
     }
 
     /// Carries the bytes until the process ends or the client goes; the

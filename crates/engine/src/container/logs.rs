@@ -137,6 +137,11 @@ impl LogStream {
         self.tty
     }
 
+    /// The same without frames.
+    pub(crate) fn plain(self) -> LogStream {
+        LogStream { tty: true, ..self }
+    }
+
     /// Returns the next piece; `None` at the end. A failing read ends the log.
     pub async fn next(&mut self) -> Option<Bytes> {
         while !self.over {

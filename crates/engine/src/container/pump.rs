@@ -18,9 +18,9 @@ const INPUT: usize = 8 << 10;
 /// How a conversation is carried on.
 #[derive(Debug)]
 pub(super) struct Manner {
-    /// The client sees a terminal: plain bytes. Else Docker's frames, which
-    /// are the shim's own.
-    pub(super) tty: bool,
+    /// The client gets plain bytes, as of a terminal. Else Docker's frames,
+    /// which are the shim's own.
+    pub(super) plain: bool,
     /// Send the client's input.
     pub(super) stdin: bool,
     /// Pass standard output on.
@@ -56,10 +56,10 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Manner { tty, stdin, stdout, stderr, keys } = manner;
-    let wishes = [*stdout || *tty, *stderr];
+    let Manner { plain, stdin, stdout, stderr, keys } = manner;
+    let wishes = [*stdout, *stderr];
     tokio::select! {
-        reason = output(frames, *tty, wishes, writer) => reason,
+        reason = output(frames, *plain, wishes, writer) => reason,
         reason = input(shim, requests, *stdin, keys.as_mut(), reader) => reason,
     }
 }
@@ -67,7 +67,7 @@ where
 /// From the shim to the client.
 async fn output<W: AsyncWrite + Unpin>(
     frames: &mut Frames<OwnedReadHalf>,
-    tty: bool,
+    plain: bool,
     [stdout, stderr]: [bool; 2],
     writer: &mut W,
 ) -> Reason {
@@ -85,7 +85,7 @@ async fn output<W: AsyncWrite + Unpin>(
             },
             _ => false,
         };
-        let bytes = if tty { frame.payload() } else { frame.whole() };
+        let bytes = if plain { frame.payload() } else { frame.whole() };
         if wanted && writer.write_all(bytes).await.is_err() {
             return Reason::Client;
         }
