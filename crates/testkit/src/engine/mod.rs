@@ -27,6 +27,8 @@ pub struct Options {
     pub registry: bool,
     /// Puts the daemon's data on a tmpfs of this many bytes.
     pub disk: Option<u64>,
+    /// An empty `/run` of the daemon's own.
+    pub own_run: bool,
     /// Further arguments of the daemon.
     pub flags: Vec<String>,
 }
@@ -65,6 +67,9 @@ impl Engine {
             let target = world.root.clone().unwrap_or_else(|| PathBuf::from("/"));
             let inside = dir.path().strip_prefix("/")?.join("data");
             world.mounts.push(Mount::Tmpfs { target: target.join(inside), bytes });
+        }
+        if options.own_run && world.root.is_none() {
+            world.mounts.push(Mount::Tmpfs { target: PathBuf::from("/run"), bytes: 16 << 20 });
         }
         let cage = Cage::new(&world)?;
         let side = Cage::new(&World { network_of: Some(cage.pid()), ..World::default() })?;
