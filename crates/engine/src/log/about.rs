@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn tags() {
-        let id = about(&[]).id[..12].to_owned();
+        let named = about(&[]);
+        assert_eq!(named.tag("{{.ID}}").unwrap(), named.id[..12]);
         for (tag, want) in [
-            ("", id.as_str()),
             ("{{.Name}}/{{ .ImageName }}", "web/nginx:1"),
             ("x {{.ImageID}} {{upper .Name}} {{.Name | upper}}", "x 0123456789ab WEB WEB"),
             ("{{.Command}}", "true -x"),

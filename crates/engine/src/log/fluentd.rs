@@ -280,8 +280,10 @@ mod tests {
 
     #[test]
     fn messages() {
-        let about = About::new(&record("web"));
         let options = options(&[("tag", "t"), ("fluentd-sub-second-precision", "true"), ("fluentd-request-ack", "1")]);
+        let mut record = record("web");
+        record.host_config.log_config.config = options.clone();
+        let about = About::new(&record);
         let (mut fluentd, ..) = Fluentd::new(&options, &about).unwrap();
         let entry = Entry {
             stream: STDERR,
