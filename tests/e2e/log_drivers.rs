@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -31,11 +31,6 @@ pub(crate) fn tests(suite: &mut Suite) {
     suite.once(a_crash_of_the_daemon_loses_no_line);
 }
 
-/// The engine's file at the path where the daemon sees it.
-fn file(path: &str) -> PathBuf {
-    PathBuf::from(path)
-}
-
 /// Runs a container with `options` to its end and returns its name.
 fn ran(docker: &budu_testkit::ClientHandle, options: &[&str], script: &str) -> String {
     let name = name("driver");
@@ -51,7 +46,7 @@ fn json_file_is_dockers(client: Client) {
         ["--log-opt", "labels=a", "--log-opt", "labels-regex=^ab", "--log-opt", "env=B", "--log-opt", "tag={{.Name}}"];
     let name = ran(&docker, &[&options[..], &wishes].concat(), "printf '<é>\\t\"\\n'; printf '\\377\\r\\n' >&2; printf end");
     let path = inspect(&engine, &name)["LogPath"].as_str().expect("a path").to_owned();
-    let text = std::fs::read_to_string(file(&path)).expect("a file");
+    let text = std::fs::read_to_string(&path).expect("a file");
     let mut lines: Vec<&str> = text.lines().collect();
     // Which stream is read first is up to the daemon.
     lines.sort_by_key(|line| line.contains("stderr"));
@@ -77,9 +72,9 @@ fn rotation_and_compression(client: Client) {
     let name = ran(&docker, &bounds, "seq 1 2000");
     let path = inspect(&engine, &name)["LogPath"].as_str().expect("a path").to_owned();
     // The last file is compressed in the background.
-    let packed = |n: u32| file(&format!("{path}.{n}.gz")).exists();
+    let packed = |n: u32| Path::new(&format!("{path}.{n}.gz")).exists();
     wait::until("compressed files", LIMIT, || (packed(1) && packed(2)).then_some(())).expect("two of them");
-    assert!(!packed(3) && file(&path).metadata().expect("a file").len() <= 21_000);
+    assert!(!packed(3) && Path::new(&path).metadata().expect("a file").len() <= 21_000);
     let text = docker.ok(["logs", &name]);
     let numbers: Vec<u32> = text.lines().map(|line| line.parse().expect("a number")).collect();
     assert!(numbers.len() < 2000 && numbers.last() == Some(&2000), "{} lines", numbers.len());

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::authz::Caller;
-use crate::http::{Body, Call, Failure, Query, RequestBody, refuse_web_pages};
+use crate::http::{Body, Call, Failure, Query, RequestBody, Wire, refuse_web_pages};
 use crate::listen::{Guard, Listener, Socket};
 use crate::{Shared, authz, route, routes, version};
 
@@ -132,7 +132,7 @@ async fn connection(app: Shared, stream: impl AsyncRead + AsyncWrite + Send + Un
         let (app, peer) = (app.clone(), peer.clone());
         async move { Ok::<_, Infallible>(guarded(app, peer, request).await) }
     });
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
+    if let Err(error) = http.serve_connection(TokioIo::new(Wire::new(stream)), service).with_upgrades().await {
         tracing::debug!(%error, "connection ended early");
     }
 }

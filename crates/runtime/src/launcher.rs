@@ -113,6 +113,8 @@ pub fn main() -> i32 {
     let _ = rustix::thread::set_name(c"budu-launcher");
     process::hide();
     process::ignore_children();
+    // Shims inherit it: what a busy time needs is not kept for idle ones.
+    budu_sys::memory::return_large_blocks();
     // The host's cgroup mounts do not change while a daemon runs.
     let layout = Layout::detect().ok();
     // Looked up here once instead of in every copy.

@@ -16,6 +16,7 @@ pub mod freeze;
 pub mod kernel;
 pub mod label;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

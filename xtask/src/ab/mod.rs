@@ -5,6 +5,7 @@
 
 mod contender;
 mod load;
+mod logs;
 mod memory;
 mod report;
 mod runtime;
@@ -25,6 +26,7 @@ Cases:
   b  create, start, wait, remove through the API, on one connection
   c  100 containers, started 8 at a time: containers per second
   d  memory of everything that belongs to 100 sleeping containers (with c)
+  l  a container that prints 1 GB: time, and the engine's processor time (3 rounds; not among the usual cases)
 
 OCI runtimes alone: cargo xtask ab runtime --help
 
@@ -68,6 +70,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
             'b' => through_the_api(&contenders, &options, &mut report)?,
             'c' => many(&contenders, &options, &mut report)?,
             'd' => {}
+            'l' => logs::measure(&contenders, &mut report)?,
             other => bail!("there is no case {other}"),
         }
     }

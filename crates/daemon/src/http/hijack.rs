@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Body, Call, Reply, typed, websocket};
+use super::{Body, Call, Reply, Wire, typed, websocket};
 
 /// Both directions of a hijacked connection.
 pub(crate) struct Channel {
@@ -132,14 +132,15 @@ impl Call {
 
 /// Takes the connection out of hyper, with what it read already.
 async fn channel(upgraded: Upgraded) -> Channel {
-    match upgraded.downcast::<TokioIo<UnixStream>>() {
+    match upgraded.downcast::<TokioIo<Wire<UnixStream>>>() {
         Ok(parts) => {
-            let stream = parts.io.into_inner();
+            let (stream, unread) = parts.io.into_inner().into_parts();
+            let early = [&parts.read_buf[..], &unread].concat();
             budu_engine::read_by_peer(stream.as_fd()).await;
             let (reader, writer) = stream.into_split();
-            let reader: Pin<Box<dyn AsyncRead + Send>> = match parts.read_buf.is_empty() {
+            let reader: Pin<Box<dyn AsyncRead + Send>> = match early.is_empty() {
                 true => Box::pin(reader),
-                false => Box::pin(Cursor::new(parts.read_buf).chain(reader)),
+                false => Box::pin(Cursor::new(early).chain(reader)),
             };
             Channel { reader, writer: Box::pin(writer) }
         }

@@ -8,6 +8,7 @@ mod pipe;
 mod query;
 mod request_body;
 mod stranger;
+mod raw;
 mod websocket;
 
 pub(crate) use body::Body;
@@ -18,6 +19,7 @@ pub(crate) use pipe::{Encoding, Received, blocking, produce};
 pub(crate) use query::Query;
 pub(crate) use request_body::RequestBody;
 pub(crate) use stranger::refuse as refuse_web_pages;
+pub(crate) use raw::Wire;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

@@ -4,7 +4,7 @@
 //! A shim writes one of two files, whatever the driver: `json-file`'s own, or
 //! one in the format of the driver `local`. For a driver that sends (syslog,
 //! gelf, fluentd, journald) that file is what `docker logs` reads *and* the
-//! queue a `Forwarder` sends from: see decision 12.
+//! queue a `Forwarder` sends from: see decision 14.
 //!
 //! - `options`: what Docker takes and refuses; `driver`: the table of drivers.
 //! - `syslog`, `gelf`, `fluentd`, `journald`: how messages look; `wire`: how they

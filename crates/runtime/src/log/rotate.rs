@@ -36,13 +36,19 @@ impl Log {
 
     /// Starts a new file.
     pub(super) fn rotate(&mut self, token: Option<&SingleThreaded>) {
-        self.look_after_packer(false);
+        self.look_after_packer(token, false);
         // What cannot be renamed (a full disk, a directory on its way out) grows on.
-        let rotated = self.try_rotate().is_ok();
-        if let Some(token) = token.filter(|_| rotated && self.plan.compress && self.plan.max_file > 1)
-            && self.packer.is_none()
-        {
-            self.packer = Packer::start(token, &self.plan.path).ok();
+        if self.try_rotate().is_ok() {
+            self.pack_next(token);
+        }
+    }
+
+    /// Compresses the youngest rotated file that is not, unless one is being compressed.
+    fn pack_next(&mut self, token: Option<&SingleThreaded>) {
+        let Some(token) = token.filter(|_| self.plan.compress && self.packer.is_none()) else { return };
+        let path = &self.plan.path;
+        if let Some(age) = (1..self.plan.max_file).find(|age| aged(path, *age).exists()) {
+            self.packer = Packer::start(token, path, age).ok();
         }
     }
 
@@ -102,9 +108,9 @@ impl Log {
         Ok(())
     }
 
-    /// Puts a compressed file into its place, when it is finished; `wait`
-    /// waits for that.
-    pub(crate) fn look_after_packer(&mut self, wait: bool) {
+    /// Puts a compressed file into its place, when it is finished, and goes on
+    /// with the next; `wait` waits for that.
+    pub(crate) fn look_after_packer(&mut self, token: Option<&SingleThreaded>, wait: bool) {
         let Some(packer) = &self.packer else { return };
         let outcome = match process::reap(packer.pidfd.as_fd(), wait) {
             Ok(None) => return,
@@ -120,6 +126,9 @@ impl Log {
             let _ = fs::remove_file(packing(path));
         }
         self.packer = None;
+        if placed {
+            self.pack_next(token);
+        }
     }
 }
 
@@ -139,12 +148,12 @@ pub(crate) struct Packer {
 }
 
 impl Packer {
-    fn start(token: &SingleThreaded, path: &Path) -> io::Result<Packer> {
-        let from = File::open(aged(path, 1))?;
+    fn start(token: &SingleThreaded, path: &Path, age: u32) -> io::Result<Packer> {
+        let from = File::open(aged(path, age))?;
         let mut options = OpenOptions::new();
         let to = options.write(true).create(true).truncate(true).mode(0o640).open(packing(path))?;
         match process::clone3(token, CloneArgs::default())? {
-            Side::Parent { pidfd, .. } => Ok(Packer { pidfd, age: 1 }),
+            Side::Parent { pidfd, .. } => Ok(Packer { pidfd, age }),
             Side::Child => {
                 // Nobody is to wait for our copies of a container's streams.
                 let alone = process::close_borrowed_from(3, &[from.as_fd(), to.as_fd()]);

@@ -225,3 +225,52 @@ fn files_are_held_until_they_are_sent() {
     assert!(texts(&plan.path, LogFormat::Local, ALL).len() <= written);
     assert_eq!(Acknowledged::of(&plan.path).position(), Position { segment: 2, offset: 0 });
 }
+
+#[test]
+fn ten_gigabytes_answer_at_once() {
+    // A file of that size with lines where they are looked for and holes elsewhere; its index is whole.
+    const SIZE: u64 = 10 << 30;
+    const LINES: u64 = BLOCK / 128;
+    let dir = Dir::new();
+    let path = dir.0.join("log");
+    let file = std::fs::File::options().write(true).create(true).truncate(true).open(&path).unwrap();
+    file.set_len(SIZE).unwrap();
+    let blocks = SIZE / BLOCK;
+    let line = |block: u64, line: u64| {
+        let number = block * LINES + line;
+        let time = budu_spec::units::rfc3339_nano(jiff::Timestamp::from_second(number.cast_signed()).unwrap());
+        format!("{{\"log\":\"{number:>59}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n")
+    };
+    assert_eq!(line(0, 0).len(), 128);
+    let wanted = [1, blocks / 2, blocks - 1];
+    for block in wanted {
+        let text: String = (0..LINES).map(|n| line(block, n)).collect();
+        std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), block * BLOCK).unwrap();
+    }
+    let marks = (0..blocks).map(|block| index::Mark {
+        segment: 1,
+        offset: block * BLOCK,
+        entries: block * LINES,
+        latest: (block * LINES) as i64 * 1_000_000_000 - 1_000_000_000,
+    });
+    index::Index { segment: 1, rotating: false, marks: marks.collect() }.replace(&path).unwrap();
+    for block in wanted {
+        let number = block * LINES + 1000;
+        let by_time = Start::Search { since: Some(number as i64 * 1_000_000_000), tail: None };
+        let by_count = Start::Search { since: None, tail: Some(blocks * LINES - number) };
+        for start in [by_time, by_count] {
+            let begin = std::time::Instant::now();
+            let mut reader = Reader::open(&path, LogFormat::Json, start).unwrap();
+            let mut passed = 0;
+            loop {
+                match reader.next() {
+                    Some(entry) if entry.time >= number as i64 * 1_000_000_000 => break,
+                    Some(_) => passed += 1,
+                    None => assert!(reader.fill().unwrap()),
+                }
+            }
+            println!("10 GB, {start:?}: {:?}", begin.elapsed());
+            assert!(passed <= LINES, "{passed} records read in vain");
+        }
+    }
+}

@@ -95,8 +95,8 @@ impl Shim {
             }
             self.tidy();
         }
-        if let Some(log) = &mut self.log {
-            log.look_after_packer(true);
+        while let Some(log) = self.log.as_mut().filter(|log| log.packer().is_some()) {
+            log.look_after_packer(Some(&self.token), true);
         }
         process::exit_now(0)
     }
@@ -184,7 +184,7 @@ impl Shim {
             Source::Output(at) => self.move_output(at),
             Source::Stdin(at) => self.resume_input(at),
             Source::End(at) => self.reap(at),
-            Source::Packer => self.log.iter_mut().for_each(|log| log.look_after_packer(false)),
+            Source::Packer => self.log.iter_mut().for_each(|log| log.look_after_packer(Some(&self.token), false)),
         }
     }
 
