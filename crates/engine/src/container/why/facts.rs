@@ -16,7 +16,7 @@ use crate::container::{Container, spec};
 /// Bytes of the kernel's log that are looked at: some hundred lines.
 const KERNEL_LOG: usize = 64 << 10;
 /// Lines of output that are looked at.
-const LINES: usize = 10;
+const LINES: u64 = 10;
 /// Characters of a line that are kept.
 const WIDTH: usize = 300;
 
