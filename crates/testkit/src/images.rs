@@ -112,7 +112,8 @@ fn single(tar: Vec<u8>, config: Value) -> Image {
     Image { layers: vec![(tar, Compression::Gzip)], config, architecture: architecture() }
 }
 
-fn architecture() -> &'static str {
+/// This machine's architecture in Go's spelling.
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
