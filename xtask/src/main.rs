@@ -3,6 +3,7 @@
 
 mod ab;
 mod conformance;
+mod differential;
 mod fuzz;
 mod nightly;
 mod order;
@@ -30,7 +31,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   vm-test [SUITE]  kernel tests in a Debian 12 with control groups v2, in QEMU; see `cargo xtask vm-test --help`
   ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
   fuzz [TARGET]    broken documents against the runtime, for longer than the tests; see `cargo xtask fuzz --help`
-  conformance SUITE  other people's tests of an OCI runtime; see `cargo xtask conformance --help`
+  conformance SUITE  other people's tests of an engine or an OCI runtime; see `cargo xtask conformance --help`
+  differential     the same requests to dockerd and to Budu, answers compared; see `cargo xtask differential --help`
   nightly          all of these suites one after the other: test, vm-test, conformance, fuzz
   order            puts together in the binary what `budu oci` runs: writes link/order.ld
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         "peers" => packages::ensure().and_then(|()| peers::install()),
         "vm-test" => vm::command(rest),
         "ab" => ab::command(rest),
+        "differential" => differential::command(rest),
         "conformance" => conformance::command(rest),
         "fuzz" => fuzz::command(rest),
         "nightly" => nightly::command(),

@@ -81,6 +81,16 @@ impl Connection {
         headers: &[(&str, &str)],
     ) -> Result<Response> {
         self.write_head(method, target, body, headers)?;
+        self.answer(method)
+    }
+
+    /// Sends a request whose body, said to be JSON, need not be.
+    pub fn send_text(&mut self, method: &str, target: &str, body: Option<&str>) -> Result<Response> {
+        self.write_text(method, target, body, &[])?;
+        self.answer(method)
+    }
+
+    fn answer(&mut self, method: &str) -> Result<Response> {
         let (status, headers) = self.read_head()?;
         let body = self.read_body(method, status, &headers)?;
         Ok(Response { status, headers, body })
@@ -101,19 +111,22 @@ impl Connection {
     }
 
     fn write_head(&mut self, method: &str, target: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Result<()> {
+        self.write_text(method, target, body.map(Value::to_string).as_deref(), headers)
+    }
+
+    fn write_text(&mut self, method: &str, target: &str, body: Option<&str>, headers: &[(&str, &str)]) -> Result<()> {
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: docker\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
-        let body = body.map(Value::to_string);
-        if let Some(body) = &body {
+        if let Some(body) = body {
             let length = body.len();
             request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"));
         } else if method == "POST" || method == "PUT" {
             request.push_str("Content-Length: 0\r\n");
         }
         request.push_str("\r\n");
-        request.push_str(body.as_deref().unwrap_or(""));
+        request.push_str(body.unwrap_or(""));
         self.stream.get_mut().write_all(request.as_bytes())?;
         Ok(())
     }

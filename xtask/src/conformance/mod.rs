@@ -4,7 +4,7 @@ mod contest;
 mod docker_py;
 mod engines;
 mod runc;
-mod verdict;
+pub(crate) mod verdict;
 
 use anyhow::Result;
 
