@@ -183,7 +183,8 @@ fn syslog_formats() {
         assert!(message.contains(" T["), "{message}");
     }
     // What was sent can be read, too.
-    let output = docker.run(["logs", &name]).expect("runs").exits(0);
+    let output = docker.run(["logs", &name]).expect("runs");
+    output.exits(0);
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("one\n", "two\n"));
     docker.ok(["rm", &name]);
     let (port, lines) = tcp(&engine);
