@@ -108,8 +108,7 @@ fn save_and_load(client: Client) {
         let said = docker.ok(["load", "-i", path]);
         let mut lines: Vec<&str> = said.lines().filter(|line| line.starts_with("Loaded")).collect();
         lines.sort_unstable();
-        let mut want =
-            [BUSYBOX, DEBIAN, "second:name"].map(|name| format!("Loaded image: {name}")).to_vec();
+        let mut want = [BUSYBOX, DEBIAN, "second:name"].map(|name| format!("Loaded image: {name}")).to_vec();
         want.sort();
         assert_eq!(lines, want);
         for (image, before) in [BUSYBOX, DEBIAN].iter().zip(&before) {
@@ -287,6 +286,10 @@ fn df_and_stats_shapes() {
     }
     drop(stream);
     docker.ok(["rm", "-f", &web]);
-    let answer = engine.http("POST", "/auth", Some(&serde_json::json!({"username": "u", "password": "p", "serveraddress": "127.0.0.1:1"})));
+    let answer = engine.http(
+        "POST",
+        "/auth",
+        Some(&serde_json::json!({"username": "u", "password": "p", "serveraddress": "127.0.0.1:1"})),
+    );
     assert_eq!(answer.expect("answers").status, 500);
 }

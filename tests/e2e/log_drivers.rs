@@ -44,7 +44,8 @@ fn json_file_is_dockers(client: Client) {
     let options = ["--label", "a=1 &", "--label", "ab=2", "-e", "B=3"];
     let wishes =
         ["--log-opt", "labels=a", "--log-opt", "labels-regex=^ab", "--log-opt", "env=B", "--log-opt", "tag={{.Name}}"];
-    let name = ran(&docker, &[&options[..], &wishes].concat(), "printf '<é>\\t\"\\n'; printf '\\377\\r\\n' >&2; printf end");
+    let name =
+        ran(&docker, &[&options[..], &wishes].concat(), "printf '<é>\\t\"\\n'; printf '\\377\\r\\n' >&2; printf end");
     let path = inspect(&engine, &name)["LogPath"].as_str().expect("a path").to_owned();
     let text = std::fs::read_to_string(&path).expect("a file");
     let mut lines: Vec<&str> = text.lines().collect();
@@ -111,11 +112,7 @@ fn options_are_checked() {
         ("syslog", json!({"cache-disabled": "x"}), "invalid value for option cache-disabled: x"),
         ("gelf", json!({}), "gelf-address is a required parameter"),
         ("gelf", json!({"gelf-address": "tcp://x"}), "gelf: please provide gelf-address as proto://host:port"),
-        (
-            "fluentd",
-            json!({"fluentd-address": "x://y"}),
-            "invalid fluentd-address (x://y): unsupported scheme: 'x'",
-        ),
+        ("fluentd", json!({"fluentd-address": "x://y"}), "invalid fluentd-address (x://y): unsupported scheme: 'x'"),
         ("fluentd", json!({"fluentd-retry-wait": "x"}), "time: invalid duration \"x\""),
     ] {
         let body = json!({"Image": BUSYBOX, "HostConfig": {"LogConfig": {"Type": driver, "Config": options}}});
@@ -189,11 +186,9 @@ fn syslog_formats() {
     docker.ok(["rm", &name]);
     let (port, lines) = tcp(&engine);
     let tcp = format!("syslog-address=tcp://127.0.0.1:{port}");
-    for (format, start, middle) in [
-        ("rfc3164", "<30>", " T["),
-        ("rfc5424", "<30>1 20", " T "),
-        ("rfc5424micro", "<30>1 20", ". T "),
-    ] {
+    for (format, start, middle) in
+        [("rfc3164", "<30>", " T["), ("rfc5424", "<30>1 20", " T "), ("rfc5424micro", "<30>1 20", ". T ")]
+    {
         let format_option = format!("syslog-format={format}");
         let options = ["--log-driver", "syslog", "--log-opt", "tag=T", "--log-opt", &tcp, "--log-opt", &format_option];
         let name = ran(&docker, &options, "echo line");
@@ -207,7 +202,8 @@ fn syslog_formats() {
     let socket = engine.path("syslog.sock");
     let listener = UnixListener::bind(&socket).expect("bound");
     let unix = format!("syslog-address=unix://{}", socket.display());
-    let name = ran(&docker, &["--log-driver", "syslog", "--log-opt", &unix, "--log-opt", "cache-disabled=true"], "echo unix");
+    let name =
+        ran(&docker, &["--log-driver", "syslog", "--log-opt", &unix, "--log-opt", "cache-disabled=true"], "echo unix");
     let (stream, _) = listener.accept().expect("a connection");
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).expect("a line");
@@ -272,8 +268,15 @@ fn fluentd_with_receipts() {
     })
     .expect("arrive");
     let tag = format!("T.{name}");
-    for want in [tag.as_bytes(), b"\xa3one", b"\xa6source\xa6stdout", b"\xaccontainer_id", format!("/{name}").as_bytes()] {
-        assert!(find(&all, want).is_some(), "{:?} in {:?}", String::from_utf8_lossy(want), String::from_utf8_lossy(&all));
+    for want in
+        [tag.as_bytes(), b"\xa3one", b"\xa6source\xa6stdout", b"\xaccontainer_id", format!("/{name}").as_bytes()]
+    {
+        assert!(
+            find(&all, want).is_some(),
+            "{:?} in {:?}",
+            String::from_utf8_lossy(want),
+            String::from_utf8_lossy(&all)
+        );
     }
     assert_eq!(docker.ok(["logs", &name]), "one\ntwo");
     docker.ok(["rm", &name]);
@@ -288,7 +291,8 @@ fn journald_fields() {
     let engine = Engine::start(options).expect("starts");
     let docker = engine.client(Client::Docker);
     let name = "journal";
-    docker.run(["run", "--name", name, "--log-driver", "journald", BUSYBOX, "true"])
+    docker
+        .run(["run", "--name", name, "--log-driver", "journald", BUSYBOX, "true"])
         .expect("runs")
         .complains("journald is not enabled on this host");
     docker.ok(["rm", name]);
@@ -325,16 +329,26 @@ fn journald_fields() {
 fn a_receiver_that_is_not_there(client: Client) {
     let docker = shared::client(client);
     for (options, want) in [
-        (["syslog", "syslog-address=tcp://127.0.0.1:1"], "failed to initialize logging driver: dial tcp 127.0.0.1:1: connect: connection refused"),
-        (["fluentd", "fluentd-address=127.0.0.1:1"], "failed to initialize logging driver: dial tcp 127.0.0.1:1: connect: connection refused"),
-        (["gelf", "gelf-address=tcp://127.0.0.1:1"], "failed to initialize logging driver: gelf: cannot connect to GELF endpoint: 127.0.0.1:1 dial tcp 127.0.0.1:1: connect: connection refused"),
+        (
+            ["syslog", "syslog-address=tcp://127.0.0.1:1"],
+            "failed to initialize logging driver: dial tcp 127.0.0.1:1: connect: connection refused",
+        ),
+        (
+            ["fluentd", "fluentd-address=127.0.0.1:1"],
+            "failed to initialize logging driver: dial tcp 127.0.0.1:1: connect: connection refused",
+        ),
+        (
+            ["gelf", "gelf-address=tcp://127.0.0.1:1"],
+            "failed to initialize logging driver: gelf: cannot connect to GELF endpoint: 127.0.0.1:1 dial tcp 127.0.0.1:1: connect: connection refused",
+        ),
     ] {
         let name = name("driver");
         let run = ["run", "--name", &name, "--log-driver", options[0], "--log-opt", options[1], BUSYBOX, "true"];
         docker.run(run).expect("runs").exits(125).complains(want);
         docker.ok(["rm", &name]);
     }
-    let lazy = ["--log-driver", "fluentd", "--log-opt", "fluentd-address=127.0.0.1:1", "--log-opt", "fluentd-async=true"];
+    let lazy =
+        ["--log-driver", "fluentd", "--log-opt", "fluentd-address=127.0.0.1:1", "--log-opt", "fluentd-async=true"];
     let name = ran(&docker, &lazy, "echo kept");
     assert_eq!(docker.ok(["logs", &name]), "kept");
     docker.ok(["rm", &name]);

@@ -115,7 +115,10 @@ fn last_byte_is_not_lost() {
 fn a_stalled_client_harms_nobody() {
     only_budu("dockerd holds the container up");
     let engine = shared::engine();
-    let id = create(&engine, &json!({"Cmd": ["sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo end"]}));
+    let id = create(
+        &engine,
+        &json!({"Cmd": ["sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo end"]}),
+    );
     let stalled = attach(&engine, &id, "stdout=1", UPGRADE);
     let mut other = attach(&engine, &id, "stdout=1", UPGRADE);
     let begin = Instant::now();
@@ -141,11 +144,9 @@ fn streams_end_when_their_client_leaves() {
     };
     let open = || {
         let mut streams = Vec::new();
-        for target in [
-            "/events".to_owned(),
-            format!("/containers/{id}/logs?follow=1&stdout=1"),
-            format!("/containers/{id}/wait"),
-        ] {
+        for target in
+            ["/events".to_owned(), format!("/containers/{id}/logs?follow=1&stdout=1"), format!("/containers/{id}/wait")]
+        {
             let method = if target.ends_with("wait") { "POST" } else { "GET" };
             streams.push(engine.stream(method, &target, None).expect("answers"));
         }

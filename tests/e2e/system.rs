@@ -103,7 +103,8 @@ fn contexts(client: Client) {
     assert_eq!(cli.ok(["--context", "back", "version", "--format", "{{.Server.Os}}"]), "linux\n");
     let used = cli.run(["context", "rm", "here"]).expect("runs");
     assert!(
-        used.status.code() == Some(1) && used.stderr.contains("context \"here\" is in use, set -f flag to force remove"),
+        used.status.code() == Some(1)
+            && used.stderr.contains("context \"here\" is in use, set -f flag to force remove"),
         "{used:?}"
     );
     let default = cli.run(["context", "rm", "default"]).expect("runs");
@@ -219,7 +220,10 @@ fn only_known_clients_get_in() {
         let plain = engine.client(client).with_env("DOCKER_HOST", "tcp://127.0.0.1:2376");
         assert!(!inside(&plain, &["version"]).status.success(), "{client:?}: a client without TLS gets in");
         let mistrust = of("alice").with_env("DOCKER_CERT_PATH", &path("mallory-only"));
-        assert!(!inside(&mistrust, &["version"]).status.success(), "{client:?}: a server of an unknown authority is trusted");
+        assert!(
+            !inside(&mistrust, &["version"]).status.success(),
+            "{client:?}: a server of an unknown authority is trusted"
+        );
     }
 }
 

@@ -119,8 +119,16 @@ impl Engine {
         let plugins = Plugins::new(options.plugins.clone());
         let events = Events::default();
         let volumes = Arc::new(Volumes::open(data, events.clone(), plugins.clone())?);
-        let shared =
-            Shared { options, parts, events, execs: Execs::default(), plugins, volumes, senders: Default::default(), table: Mutex::default() };
+        let shared = Shared {
+            options,
+            parts,
+            events,
+            execs: Execs::default(),
+            plugins,
+            volumes,
+            senders: Default::default(),
+            table: Mutex::default(),
+        };
         Ok(Engine(Arc::new(shared)))
     }
 

@@ -74,7 +74,9 @@ impl SignalTrace {
     /// # Errors
     /// Without the privilege (CAP_PERFMON), or where the kernel offers no tracepoints.
     pub fn open(filter: &str) -> io::Result<SignalTrace> {
-        let read = |name: &str| EVENT.iter().map(|dir| std::fs::read_to_string(format!("{dir}/{name}"))).find(|text| text.is_ok());
+        let read = |name: &str| {
+            EVENT.iter().map(|dir| std::fs::read_to_string(format!("{dir}/{name}"))).find(|text| text.is_ok())
+        };
         let missing = || io::Error::from(io::ErrorKind::Unsupported);
         let id = read("id").transpose()?.and_then(|text| text.trim().parse().ok()).ok_or_else(missing)?;
         let offsets = read("format").transpose()?.as_deref().and_then(offsets).ok_or_else(missing)?;
@@ -165,7 +167,8 @@ impl Ring {
             return Err(io::Error::last_os_error());
         }
         let page = rustix::param::page_size();
-        let (protection, flags) = (rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE, rustix::mm::MapFlags::SHARED);
+        let (protection, flags) =
+            (rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE, rustix::mm::MapFlags::SHARED);
         // SAFETY: a new mapping at a place of the kernel's choice touches no memory in use.
         let memory = unsafe { rustix::mm::mmap(std::ptr::null_mut(), (1 + PAGES) * page, protection, flags, &fd, 0) }?;
         let memory = NonNull::new(memory.cast()).ok_or(io::ErrorKind::OutOfMemory)?;

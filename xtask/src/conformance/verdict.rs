@@ -30,7 +30,8 @@ pub(crate) fn counts(who: &str, results: &Results) {
 pub(crate) fn judge(who: [&str; 2], expected: &Results, found: &Results, list: &str) -> Result<()> {
     let [reference, ours] = who;
     let exceptions = exceptions(&std::fs::read_to_string(top().join(list)).unwrap_or_default(), list)?;
-    let excepted = |name: &str| exceptions.iter().find(|(pattern, _)| means(pattern, name)).map(|(_, why)| why.as_str());
+    let excepted =
+        |name: &str| exceptions.iter().find(|(pattern, _)| means(pattern, name)).map(|(_, why)| why.as_str());
     let missing = missing(expected, found);
     let bad: Vec<&String> = missing.iter().filter(|name| excepted(name).is_none()).collect();
     for name in missing.iter().filter(|name| excepted(name).is_some()) {

@@ -12,8 +12,17 @@ pub(super) type Difference = (String, Value, Value);
 const TRANSPORT: [&str; 4] = ["date", "content-length", "transfer-encoding", "connection"];
 
 /// Fields whose values are random, or the moment's; only whether they are set counts.
-const RANDOM: [&str; 9] =
-    ["Pid", "MacAddress", "SandboxID", "SandboxKey", "EndpointID", "NetworkID", "HostnamePath", "HostsPath", "ResolvConfPath"];
+const RANDOM: [&str; 9] = [
+    "Pid",
+    "MacAddress",
+    "SandboxID",
+    "SandboxKey",
+    "EndpointID",
+    "NetworkID",
+    "HostnamePath",
+    "HostsPath",
+    "ResolvConfPath",
+];
 
 /// An answer without what is different in every run: ids, times, directories, names of bridges.
 pub(super) fn plain(mut answer: Response, names: &BTreeMap<String, String>, bridge: &str) -> Response {
@@ -60,7 +69,8 @@ fn get(map: &BTreeMap<String, Value>, name: &str) -> Value {
 
 /// The body as one JSON value, a stream of several as an array.
 fn documents(answer: &Response) -> Option<Value> {
-    let mut all = serde_json::Deserializer::from_slice(&answer.body).into_iter().collect::<Result<Vec<Value>, _>>().ok()?;
+    let mut all =
+        serde_json::Deserializer::from_slice(&answer.body).into_iter().collect::<Result<Vec<Value>, _>>().ok()?;
     match all.len() {
         0 => None,
         1 => all.pop(),

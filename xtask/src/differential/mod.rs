@@ -147,7 +147,9 @@ fn play(table: &Table, backend: Backend) -> Result<(Answers,)> {
 }
 
 fn send(engine: &Engine, request: &Request, names: &BTreeMap<String, String>) -> Result<Response> {
-    let fill = |text: &str| names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value));
+    let fill = |text: &str| {
+        names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+    };
     let body = request.body.as_deref().map(fill);
     let mut connection = engine.connect()?;
     connection.send_text(&request.method, &fill(&request.target), body.as_deref())

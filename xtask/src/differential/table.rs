@@ -59,7 +59,8 @@ fn read(line: &str) -> Result<Vec<Request>> {
     if let Some((name, after)) = rest.split_once(" = ")
         && !name.contains(' ')
     {
-        let (name, place) = name.split_once('(').map_or((name, "/Id"), |(name, place)| (name, place.trim_end_matches(')')));
+        let (name, place) =
+            name.split_once('(').map_or((name, "/Id"), |(name, place)| (name, place.trim_end_matches(')')));
         keep = Some((name.to_owned(), place.to_owned()));
         rest = after;
     }

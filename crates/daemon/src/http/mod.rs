@@ -6,9 +6,9 @@ mod failure;
 mod hijack;
 mod pipe;
 mod query;
+mod raw;
 mod request_body;
 mod stranger;
-mod raw;
 mod websocket;
 
 pub(crate) use body::Body;
@@ -17,9 +17,9 @@ pub(crate) use failure::Failure;
 pub(crate) use hijack::content_type;
 pub(crate) use pipe::{Encoding, Received, blocking, produce};
 pub(crate) use query::Query;
+pub(crate) use raw::Wire;
 pub(crate) use request_body::RequestBody;
 pub(crate) use stranger::refuse as refuse_web_pages;
-pub(crate) use raw::Wire;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};

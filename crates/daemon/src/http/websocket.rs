@@ -52,7 +52,8 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
     }
     let digest = Sha1::new().chain_update(key).chain_update(MAGIC).finalize();
     let mut answer = HeaderMap::new();
-    let accept = HeaderValue::from_str(&BASE64_STANDARD.encode(digest)).map_err(|e| Failure::internal(e.to_string()))?;
+    let accept =
+        HeaderValue::from_str(&BASE64_STANDARD.encode(digest)).map_err(|e| Failure::internal(e.to_string()))?;
     answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept);

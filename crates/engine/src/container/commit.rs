@@ -62,8 +62,7 @@ impl Engine {
         }
         let image = made.map_err(|error| Error::Runtime { message: error.to_string() })??;
         let reference = wish.name.map(|name| name.familiar()).unwrap_or_default();
-        let more =
-            [("comment", wish.comment), ("imageID", image.id.to_string()), ("imageRef", reference)];
+        let more = [("comment", wish.comment), ("imageID", image.id.to_string()), ("imageRef", reference)];
         self.tell(&container, "commit", &more);
         Ok(image)
     }

@@ -225,10 +225,10 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use budu_runtime::plan::LogFormat;
-    use std::fs::File;
     use crate::container::record::State;
     use crate::container::record::tests::record;
+    use budu_runtime::plan::LogFormat;
+    use std::fs::File;
     use std::io::Write;
 
     fn line(text: &str, stream: &str, second: u8) -> String {

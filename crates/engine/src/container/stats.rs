@@ -144,16 +144,8 @@ fn parse_interfaces(text: &str) -> BTreeMap<String, NetworkUsage> {
         else {
             return None;
         };
-        let usage = NetworkUsage {
-            rx_bytes,
-            rx_packets,
-            rx_errors,
-            rx_dropped,
-            tx_bytes,
-            tx_packets,
-            tx_errors,
-            tx_dropped,
-        };
+        let usage =
+            NetworkUsage { rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped };
         Some((name.trim().to_owned(), usage))
     };
     text.lines().filter_map(one).filter(|(name, _)| name != "lo").collect()

@@ -97,8 +97,8 @@ impl About {
         }
         let pattern = text(&self.options, pattern);
         if !pattern.is_empty() {
-            let regex = Regex::new(pattern)
-                .map_err(|e| Error::invalid(format!("error parsing regexp: {e}: `{pattern}`")))?;
+            let regex =
+                Regex::new(pattern).map_err(|e| Error::invalid(format!("error parsing regexp: {e}: `{pattern}`")))?;
             let matching = all.iter().filter(|(key, _)| regex.is_match(key));
             extra.extend(matching.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         }
@@ -123,7 +123,8 @@ mod tests {
         record.args = vec!["-x".to_owned()];
         record.config.env = Some(vec!["A=1".to_owned(), "AB=2".to_owned(), "C=3".to_owned()]);
         record.config.labels = [("one", "1"), ("two", "2")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        record.host_config.log_config.config = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        record.host_config.log_config.config =
+            options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         About::new(&record)
     }
 

@@ -91,12 +91,9 @@ fn settings(options: &Options) -> Result<Settings, Error> {
 fn interval(text: Option<&str>) -> Result<(), Error> {
     const KEY: &str = "fluentd-async-reconnect-interval";
     let Some(text) = text else { return Ok(()) };
-    let interval =
-        options::duration(text).map_err(|why| Error::invalid(format!("invalid value for {KEY}: {why}")))?;
+    let interval = options::duration(text).map_err(|why| Error::invalid(format!("invalid value for {KEY}: {why}")))?;
     if interval != 0 && !(100_000_000..=10_000_000_000).contains(&interval) {
-        return Err(Error::invalid(format!(
-            "invalid value for {KEY}: value ({text:?}) must be between 100ms and 10s"
-        )));
+        return Err(Error::invalid(format!("invalid value for {KEY}: value ({text:?}) must be between 100ms and 10s")));
     }
     Ok(())
 }
@@ -151,9 +148,8 @@ impl Fluentd {
 
     /// Appends a message.
     pub(super) fn print(&mut self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        let mut pieces = vec![
-            ("source", if entry.stream == STDERR { "stderr".to_owned() } else { "stdout".to_owned() }),
-        ];
+        let mut pieces =
+            vec![("source", if entry.stream == STDERR { "stderr".to_owned() } else { "stdout".to_owned() })];
         if let Some(partial) = &entry.partial {
             pieces.extend([
                 ("partial_message", "true".to_owned()),

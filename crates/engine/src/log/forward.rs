@@ -130,7 +130,8 @@ impl Engine {
         if slot.as_ref().is_some_and(|before: &Arc<Forwarding>| before.turn(stage)) {
             return;
         }
-        let forwarding = Arc::new(Forwarding { stage: Mutex::new(stage), stuck: AtomicBool::new(false), news: Notify::new() });
+        let forwarding =
+            Arc::new(Forwarding { stage: Mutex::new(stage), stuck: AtomicBool::new(false), news: Notify::new() });
         *slot = Some(Arc::clone(&forwarding));
         drop(slot);
         let work = Work {

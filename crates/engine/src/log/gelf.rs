@@ -253,7 +253,10 @@ mod tests {
             for (number, &end) in batch.ends.iter().enumerate() {
                 let chunk = &batch.bytes[from..end];
                 assert!(chunk.len() <= CHUNK);
-                assert_eq!((&chunk[..2], chunk[10], usize::from(chunk[11])), (&[0x1e, 0x0f][..], number as u8, batch.ends.len()));
+                assert_eq!(
+                    (&chunk[..2], chunk[10], usize::from(chunk[11])),
+                    (&[0x1e, 0x0f][..], number as u8, batch.ends.len())
+                );
                 whole.extend_from_slice(&chunk[CHUNK_HEADER..]);
                 from = end;
             }

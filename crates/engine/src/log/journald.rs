@@ -102,8 +102,7 @@ mod tests {
         let record = record("web");
         let (mut journald, _) = Journald::new(&About::new(&record)).unwrap();
         let partial = Some(Partial { id: "abc".to_owned(), ordinal: 2, last: false });
-        let entry =
-            Entry { stream: STDERR, time: 0, line: b"a\rb".as_slice().into(), partial, attributes: Vec::new() };
+        let entry = Entry { stream: STDERR, time: 0, line: b"a\rb".as_slice().into(), partial, attributes: Vec::new() };
         let mut out = Vec::new();
         journald.print(&entry, &mut out);
         let text = String::from_utf8(out).unwrap();

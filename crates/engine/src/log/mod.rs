@@ -25,8 +25,8 @@ mod tag;
 mod wire;
 
 pub use driver::DRIVERS;
-pub use options::check;
 pub(crate) use forward::Forwarding;
+pub use options::check;
 pub(crate) use options::settle;
 pub(crate) use plan::{LogFiles, files};
 

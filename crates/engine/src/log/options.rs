@@ -101,7 +101,9 @@ fn names(kind: Driver, driver: &str, options: &Options) -> Result<(), Error> {
         Driver::Gelf => return Ok(()),
     };
     match options.keys().find(|key| !is_common(key) && !own.contains(&key.as_str())) {
-        Some(key) if kind == Driver::Local => Err(Error::invalid(format!("unknown log opt '{key}' for log driver local"))),
+        Some(key) if kind == Driver::Local => {
+            Err(Error::invalid(format!("unknown log opt '{key}' for log driver local")))
+        }
         Some(key) => Err(Error::invalid(format!("unknown log opt '{key}' for {driver} log driver"))),
         None => Ok(()),
     }
@@ -131,9 +133,8 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 pub(super) fn flag(options: &Options, key: &str) -> Result<bool, Error> {
     match text(options, key) {
         "" => Ok(false),
-        value => boolean(value).ok_or_else(|| {
-            Error::invalid(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"))
-        }),
+        value => boolean(value)
+            .ok_or_else(|| Error::invalid(format!("strconv.ParseBool: parsing {value:?}: invalid syntax"))),
     }
 }
 

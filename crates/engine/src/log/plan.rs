@@ -8,8 +8,8 @@ use budu_runtime::plan::{LogFormat, LogPlan};
 use super::about::About;
 use super::driver::Driver;
 use super::options::{self, Options, text};
-use crate::{Engine, Error};
 use crate::container::record::Record;
+use crate::{Engine, Error};
 
 /// A log is bounded unless somebody says otherwise: this size, that many files.
 const SIZE: u64 = 20 << 20;
@@ -118,7 +118,8 @@ fn json_file(options: &Options, plan: &mut LogPlan) -> Result<(), Error> {
 
 fn local(options: &Options, prefix: &str, plan: &mut LogPlan) -> Result<(), Error> {
     let option = |name: &str| text(options, &format!("{prefix}{name}"));
-    let invalid = |name: &str, why: String| Error::invalid(format!("invalid value for {name}: {}: {why}", option(name)));
+    let invalid =
+        |name: &str, why: String| Error::invalid(format!("invalid value for {name}: {}: {why}", option(name)));
     plan.max_size = match option("max-size") {
         "" => Some(SIZE),
         "-1" => None,
@@ -175,7 +176,8 @@ mod tests {
         assert_eq!(shape("local", &[("compress", "false"), ("max-file", "1")]), (Some(20 * MB), 1, false, false));
         assert_eq!(shape("syslog", &[]), (Some(20 * MB), 5, false, true));
         assert_eq!(shape("syslog", &[("cache-disabled", "true")]), (Some(MB), 2, false, true));
-        let options = [("cache-max-size", "1m"), ("cache-max-file", "1"), ("mode", "non-blocking"), ("max-buffer-size", "4m")];
+        let options =
+            [("cache-max-size", "1m"), ("cache-max-file", "1"), ("mode", "non-blocking"), ("max-buffer-size", "4m")];
         assert_eq!(shape("gelf", &options), (Some(4 * MB), 2, false, false));
     }
 

@@ -16,8 +16,8 @@ use super::wire::{Address, Url};
 use crate::Error;
 
 const FACILITIES: &[&str] = &[
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "", "", "", "",
-    "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "", "", "",
+    "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 const DAEMON: u8 = 3;
 const ERROR: u8 = 3;
@@ -30,7 +30,9 @@ enum Shape {
     /// As the local logger wants it: no host.
     Unix,
     Rfc3164,
-    Rfc5424 { micro: bool },
+    Rfc5424 {
+        micro: bool,
+    },
 }
 
 /// Where messages go, as it was asked for.
@@ -71,7 +73,8 @@ fn target(address: &str) -> Result<Target, Error> {
     if matches!(url.scheme, "unix" | "unixgram") {
         let path = PathBuf::from(url.path);
         if let Err(error) = std::fs::metadata(&path) {
-            let why = if error.kind() == std::io::ErrorKind::NotFound { "no such file or directory" } else { "not usable" };
+            let why =
+                if error.kind() == std::io::ErrorKind::NotFound { "no such file or directory" } else { "not usable" };
             return Err(Error::invalid(format!("stat {}: {why}", url.path)));
         }
         return Ok(if url.scheme == "unix" { Target::Unix(path) } else { Target::UnixDatagram(path) });
@@ -79,9 +82,9 @@ fn target(address: &str) -> Result<Target, Error> {
     let (host, port) = url.host_port();
     let port = match port {
         None | Some("") => PORT,
-        Some(text) => {
-            text.parse().map_err(|_| Error::invalid(format!("parse {address:?}: invalid port \":{text}\" after host")))?
-        }
+        Some(text) => text
+            .parse()
+            .map_err(|_| Error::invalid(format!("parse {address:?}: invalid port \":{text}\" after host")))?,
     };
     let host = host.to_owned();
     match url.scheme {

@@ -114,7 +114,8 @@ impl Index {
 impl Mark {
     fn print(&self) -> [u8; MARK] {
         let mut out = [0u8; MARK];
-        for (at, word) in [self.segment, self.offset, self.entries, self.latest.cast_unsigned()].into_iter().enumerate() {
+        for (at, word) in [self.segment, self.offset, self.entries, self.latest.cast_unsigned()].into_iter().enumerate()
+        {
             out[at * 8..at * 8 + 8].copy_from_slice(&word.to_le_bytes());
         }
         out

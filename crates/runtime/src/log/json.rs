@@ -45,7 +45,14 @@ impl Clock {
 }
 
 /// Appends one record. `pieces` together are the line, with its newline if it has one.
-pub(super) fn write(out: &mut Vec<u8>, stream: u8, pieces: [&[u8]; 2], attributes: &[u8], time: i64, clock: &mut Clock) {
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    stream: u8,
+    pieces: [&[u8]; 2],
+    attributes: &[u8],
+    time: i64,
+    clock: &mut Clock,
+) {
     out.reserve(pieces[0].len() + pieces[1].len() + attributes.len() + TIME + 64);
     out.extend_from_slice(b"{\"log\":\"");
     match pieces {
@@ -257,7 +264,14 @@ mod tests {
         for (nanos, length) in [(0, 0usize), (1, 31), (999_999_999, 32), (500_000_000, 33), (120_000_000, 100)] {
             let line = [vec![b'x'; length], b"<\n".to_vec()].concat();
             let mut out = Vec::new();
-            write(&mut out, STDERR, [&line[..1], &line[1..]], &attributes(&pairs), 951_782_400_000_000_000 + nanos, &mut clock);
+            write(
+                &mut out,
+                STDERR,
+                [&line[..1], &line[1..]],
+                &attributes(&pairs),
+                951_782_400_000_000_000 + nanos,
+                &mut clock,
+            );
             let entry = parse(&out).unwrap();
             assert_eq!((entry.stream, entry.time), (STDERR, 951_782_400_000_000_000 + nanos));
             assert_eq!(&*entry.line, &line[..]);

@@ -54,8 +54,7 @@ impl Acknowledged {
         bytes[8..].copy_from_slice(&position.offset.to_le_bytes());
         if self.file.is_none() {
             let mut options = OpenOptions::new();
-            self.file =
-                Some(options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?);
+            self.file = Some(options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path)?);
         }
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(&bytes, 0))
     }

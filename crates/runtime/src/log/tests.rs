@@ -101,7 +101,8 @@ fn rotation_keeps_the_number_of_files_asked_for_and_readers_follow() {
         assert_eq!(seen, want, "{format:?}");
         let mut names: Vec<_> = std::fs::read_dir(&dir.0).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
-        let wanted: &[&str] = if max_file == 1 { &["log", "log.index"] } else { &["log", "log.1", "log.2", "log.index"] };
+        let wanted: &[&str] =
+            if max_file == 1 { &["log", "log.index"] } else { &["log", "log.1", "log.2", "log.index"] };
         assert_eq!(names, wanted);
         let kept = texts(&plan.path, format, ALL);
         assert!(want.ends_with(&kept) && !kept.is_empty(), "{kept:?}");

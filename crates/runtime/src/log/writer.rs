@@ -167,7 +167,9 @@ impl Log {
         let LogPlan { format, attributes, .. } = &self.plan;
         let said = &mut self.streams[usize::from(stream == STDERR)];
         match format {
-            LogFormat::Json => json::write(&mut self.out, stream, [&said.begun, piece], attributes, time, &mut self.clock),
+            LogFormat::Json => {
+                json::write(&mut self.out, stream, [&said.begun, piece], attributes, time, &mut self.clock)
+            }
             LogFormat::Local => {
                 let line = if whole { &piece[..piece.len() - 1] } else { piece };
                 if let Some(partial) = &mut said.piece {
