@@ -255,6 +255,13 @@ impl Container {
         matches!(process_stat(self.state.pid), Ok((state, start)) if start == self.state.start_time && !"ZX".contains(state))
     }
 
+    /// Whether the first process, alive or not yet reaped, has executed its program; `None` when it is gone.
+    pub(crate) fn has_executed(&self) -> Option<bool> {
+        let executed = has_executed(self.state.pid)?;
+        // Asked afterwards: the number may have become another process's meanwhile.
+        matches!(process_stat(self.state.pid), Ok((_, start)) if start == self.state.start_time).then_some(executed)
+    }
+
     /// The first process; `None` when it has ended.
     pub(crate) fn pidfd(&self) -> Failing<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.state.pid) else { return Ok(None) };

@@ -53,14 +53,16 @@ pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Faili
         return Err(refused(PAUSED));
     }
     container.remove_gate();
-    drop(go);
     rustix::io::ioctl_fionbio(&news, false).map_err(|e| what(e.into()))?;
     let mut said = Vec::new();
     std::fs::File::from(news).read_to_end(&mut said).map_err(failed("hear of the program's start"))?;
     if let Some(Ok(Event::Failed(failure))) = said.get(protocol::HEADER..).map(protocol::decode) {
         return Err(failure);
     }
-    if has_executed(container.state.pid) == Some(false) {
+    // Once it is reaped only the gate can tell: nobody went through it who left in it what lets go. Who is killed
+    // between gate and program, and reaped before we look, counts as started: nothing tells it from a short program.
+    let went = || rustix::io::read(&go, &mut [0u8]).is_err();
+    if !container.has_executed().unwrap_or_else(went) {
         return Err(killed());
     }
     poststart(&container)?;

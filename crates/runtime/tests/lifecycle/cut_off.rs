@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::world::World;
-use crate::{Test, create, status};
+use crate::{Test, await_that, create, state, status};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_creation_that_is_killed_can_be_deleted", a_creation_that_is_killed_can_be_deleted),
@@ -61,17 +62,30 @@ fn a_creation_that_is_killed_can_be_deleted(world: &World) -> Result<(), Failed>
     Ok(())
 }
 
+/// Also where its parent, here the system's init, has reaped it before `start` can look at what is left of it.
 fn what_was_killed_before_its_program_was_not_started(world: &World) -> Result<(), Failed> {
     let mut config = world.config(&["true"]);
+    create(world, &config).good();
+    let pid = Pid::from_raw(i32::try_from(state(world)["pid"].as_i64().unwrap())?).unwrap();
+    kill_process(pid, Signal::STOP)?;
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    await_that("it does not stop", &|| std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
+    let start = world.command(&["start", world.id()]).stderr(Stdio::piped()).spawn()?;
+    let gate = world.dir.join("state").join(world.id()).join("exec.fifo");
+    await_that("the gate is not opened", &|| !gate.exists());
+    kill_process(Pid::from_child(&start), Signal::STOP)?;
+    kill_process(pid, Signal::KILL)?;
+    await_that("nobody reaps it", &|| !Path::new(&stat).exists());
+    kill_process(Pid::from_child(&start), Signal::CONT)?;
+    let ending = start.wait_with_output()?;
+    let text = String::from_utf8_lossy(&ending.stderr);
+    assert!(!ending.status.success() && text.contains("killed before it executed its program"), "{text}");
+    assert_eq!(status(world), "stopped");
+    world.runtime(&["delete", world.id()]).good();
     config["linux"]["seccomp"] = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["execve", "execveat"], "action": "SCMP_ACT_KILL_PROCESS"}],
     });
-    create(world, &config).good();
-    let text = world.runtime(&["start", world.id()]).refused();
-    assert!(text.contains("killed before it executed its program"), "{text}");
-    assert_eq!(status(world), "stopped");
-    world.runtime(&["delete", world.id()]).good();
     let text = world.run(&config).refused();
     assert!(text.contains("killed before it executed its program"), "{text}");
     Ok(())

@@ -16,6 +16,7 @@ mod running;
 mod world;
 
 use std::path::Path;
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::{Value, json};
@@ -73,6 +74,16 @@ fn main() {
         std::process::exit(101);
     }
     conclusion.exit();
+}
+
+/// Waits for something that nothing announces.
+fn await_that(what: &str, is_so: &dyn Fn() -> bool) {
+    let mut tries = 0;
+    while !is_so() {
+        assert!(tries < 400, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+        tries += 1;
+    }
 }
 
 /// Creates the world's container.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cut_off::groups;
 use crate::world::{World, wait};
-use crate::{Test, create, status};
+use crate::{Test, await_that, create, status};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("what_is_created_can_be_paused", what_is_created_can_be_paused),
@@ -82,14 +82,6 @@ fn a_foreground_run_reaps_orphans(world: &World) -> Result<(), Failed> {
     world.write_config(&config);
     let bundle = world.dir.join("bundle").to_string_lossy().into_owned();
     let run = world.command(&["run", "--bundle", &bundle, world.id()]).stdout(Stdio::null()).spawn()?;
-    let await_that = |what: &str, is_so: &dyn Fn() -> bool| {
-        let mut tries = 0;
-        while !is_so() {
-            assert!(tries < 400, "{what}");
-            std::thread::sleep(Duration::from_millis(10));
-            tries += 1;
-        }
-    };
     await_that("it does not start", &|| world.inside("tmp/orphan").exists());
     let orphan = std::fs::read_to_string(world.inside("tmp/orphan"))?.trim().to_owned();
     let stat = std::fs::read_to_string(format!("/proc/{orphan}/stat")).unwrap_or_default();
