@@ -9,6 +9,7 @@ mod nightly;
 mod order;
 mod packages;
 mod peers;
+mod reliability;
 mod stage;
 mod test;
 mod tidy;
@@ -30,6 +31,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   peers            install dockerd and podman from Debian forky, to compare with
   vm-test [SUITE]  kernel tests in a Debian 12 with control groups v2, in QEMU; see `cargo xtask vm-test --help`
   ab [ARGS]        Budu against dockerd, podman and the floor, in turn; see `cargo xtask ab --help`
+  reliability [SUBJECT]  kills, exits without a daemon, many lives, a full disk; see `cargo xtask reliability --help`
   fuzz [TARGET]    broken documents against the runtime, for longer than the tests; see `cargo xtask fuzz --help`
   conformance SUITE  other people's tests of an engine or an OCI runtime; see `cargo xtask conformance --help`
   differential     the same requests to dockerd and to Budu, answers compared; see `cargo xtask differential --help`
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         "ab" => ab::command(rest),
         "differential" => differential::command(rest),
         "conformance" => conformance::command(rest),
+        "reliability" => reliability::command(rest),
         "fuzz" => fuzz::command(rest),
         "nightly" => nightly::command(),
         "order" => order::command(),

@@ -187,6 +187,7 @@ fn reload(app: &Shared, log: &Log) {
 fn images(config: &Config) -> budu_image::Options {
     budu_image::Options {
         insecure_registries: config.insecure_registries.clone(),
+        registry_mirrors: config.registry_mirrors.clone(),
         max_concurrent_downloads: config.max_concurrent_downloads,
         max_download_attempts: config.max_download_attempts,
         ..budu_image::Options::default()

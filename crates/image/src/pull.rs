@@ -51,7 +51,11 @@ impl Store {
         progress: Sender<Progress>,
     ) -> Result<Pulled, Error> {
         let reference = reference.clone().with_default_tag();
-        let client = Client::connect(&reference, auth, &self.inner.options()).await?;
+        let options = self.inner.options();
+        let client = match Client::of_a_mirror(&reference, &options).await {
+            Some(client) => client,
+            None => Client::connect(&reference, auth, &options).await?,
+        };
         let pull = Pull {
             inner: Arc::clone(&self.inner),
             client: Arc::new(client),

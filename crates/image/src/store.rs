@@ -22,6 +22,8 @@ pub struct Options {
     /// Registries (`host[:port]`, or a network in CIDR notation is not supported yet) that may
     /// be spoken to without TLS or with any certificate. Loopback addresses always may.
     pub insecure_registries: Vec<String>,
+    /// Addresses (`http://host:port`) that are asked for images of Docker Hub before it is.
+    pub registry_mirrors: Vec<String>,
     /// Layers of one pull transferred at the same time.
     pub max_concurrent_downloads: usize,
     /// Attempts to transfer one blob.
@@ -38,6 +40,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             insecure_registries: Vec::new(),
+            registry_mirrors: Vec::new(),
             max_concurrent_downloads: 3,
             max_download_attempts: 5,
             connect_timeout: Duration::from_secs(15),

@@ -4,6 +4,7 @@
 //! and what counts is the ratio of medians.
 
 mod contender;
+mod daily;
 mod load;
 mod logs;
 mod memory;
@@ -25,7 +26,9 @@ Cases:
   a  run --rm IMAGE true: command line, daemon and all
   b  create, start, wait, remove through the API, on one connection
   c  100 containers, started 8 at a time: containers per second
-  d  memory of everything that belongs to 100 sleeping containers (with c)
+  d  memory of everything that belongs to 100 sleeping containers (with c; --containers 1000 for that many), and idle
+  e  exec CONTAINER true: command line, daemon and all
+  g  ps -a with as many containers as --containers says
   l  a container that prints 1 GB: time, and the engine's processor time (3 rounds; not among the usual cases)
 
 OCI runtimes alone: cargo xtask ab runtime --help
@@ -71,6 +74,8 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
             'c' => many(&contenders, &options, &mut report)?,
             'd' => {}
             'l' => logs::measure(&contenders, &mut report)?,
+            'e' => daily::exec(&contenders, &options, &mut report)?,
+            'g' => daily::list(&contenders, &options, &mut report)?,
             other => bail!("there is no case {other}"),
         }
     }
@@ -79,7 +84,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
-    let mut options = Options { cases: "abcd".to_owned(), rounds: 20, containers: 100, without: Vec::new() };
+    let mut options = Options { cases: "abcdeg".to_owned(), rounds: 20, containers: 100, without: Vec::new() };
     let mut words = args.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().with_context(|| format!("{word} needs a value"));

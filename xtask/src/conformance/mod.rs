@@ -1,5 +1,6 @@
 //! `cargo xtask conformance`: other people's tests of what an engine and an OCI runtime must do.
 
+mod compose;
 mod contest;
 mod docker_py;
 mod engines;
@@ -10,6 +11,7 @@ use anyhow::Result;
 
 const USAGE: &str = "usage: cargo xtask conformance SUITE [ARGS]
 
+  compose   Docker's Compose with five services
   contest   youki's contest suite
   docker-py  integration tests of Docker's Python library
   engines   containerd and podman, driven with the runtime underneath
@@ -20,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask conformance SUITE [ARGS]
 pub(crate) fn command(args: &[String]) -> Result<()> {
     let (suite, rest) = args.split_first().map_or(("help", args), |(suite, rest)| (suite.as_str(), rest));
     match suite {
+        "compose" => compose::command(rest),
         "contest" => contest::command(rest),
         "docker-py" => docker_py::command(rest),
         "engines" => engines::command(rest),

@@ -152,7 +152,19 @@ fn send(engine: &Engine, request: &Request, names: &BTreeMap<String, String>) ->
     };
     let body = request.body.as_deref().map(fill);
     let mut connection = engine.connect()?;
-    connection.send_text(&request.method, &fill(&request.target), body.as_deref())
+    connection.send_text(&request.method, &encoded(&fill(&request.target)), body.as_deref())
+}
+
+/// The target as a client would write it: the tables are easier to read without percent signs.
+fn encoded(target: &str) -> String {
+    let mut out = String::new();
+    for c in target.chars() {
+        match c {
+            '{' | '}' | '"' | '[' | ']' | '|' | '<' | '>' => out.push_str(&format!("%{:02X}", u32::from(c))),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 /// Whether `pattern`, in which a star stands for anything, describes `text`.

@@ -100,6 +100,45 @@ impl Client {
         })
     }
 
+    /// The first mirror of Docker Hub that has what `reference` names. Credentials for the Hub are not shown to mirrors.
+    pub(crate) async fn of_a_mirror(reference: &Reference, options: &Options) -> Option<Client> {
+        let mirrors = options.registry_mirrors.iter().filter(|_| reference.registry() == "docker.io");
+        let selector = reference.digest().map(|digest| digest.to_string());
+        let selector = selector.or_else(|| reference.tag().map(str::to_owned)).unwrap_or_else(|| "latest".to_owned());
+        for mirror in mirrors {
+            match Client::mirror(mirror, reference, options).await {
+                Ok(client) => match client.manifest(&selector).await {
+                    Ok(_) => return Some(client),
+                    Err(error) => tracing::info!(%mirror, %error, "the mirror does not have the image"),
+                },
+                Err(error) => tracing::warn!(%mirror, %error, "the mirror cannot be used"),
+            }
+        }
+        None
+    }
+
+    async fn mirror(address: &str, reference: &Reference, options: &Options) -> Result<Client, Error> {
+        let uri = address.parse::<Uri>().ok().and_then(|uri| Origin::of(&uri));
+        let origin = uri.ok_or_else(|| Error::Unreachable {
+            host: address.to_owned(),
+            cause: "a mirror's address begins with http:// or https://".to_owned(),
+        })?;
+        let authority = origin.authority();
+        let insecure = origin.is_loopback() || options.insecure_registries.contains(&authority);
+        let connector = Connector::new(options.connect_timeout);
+        let sender = connector.connect(&origin, !insecure).await.map_err(|obstacle| obstacle.into_error(&origin))?;
+        connector.keep(&origin, sender);
+        Ok(Client {
+            connector,
+            origin,
+            reference: reference.clone(),
+            credentials: None,
+            authorization: Mutex::default(),
+            insecure,
+            read_timeout: options.read_timeout,
+        })
+    }
+
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }

@@ -38,6 +38,9 @@ pub(super) fn run(suite: &Suite, backend: Backend, file: &str, filters: &[String
     for name in ["home", "tmp"] {
         std::fs::create_dir_all(engine.path(name))?;
     }
+    // Without it contexts are kept in the current directory.
+    std::fs::create_dir_all(home.join(".docker"))?;
+    std::fs::write(home.join(".docker/config.json"), "{}")?;
     let text = |path: std::path::PathBuf| path.display().to_string();
     let mut argv = vec![text(suite.path("venv/bin/python")), "-m".to_owned(), "pytest".to_owned()];
     let words = ["-p", "no:cacheprovider", "-v", "-rfE", "--tb=short", "--timeout", TEST_LIMIT];
@@ -54,6 +57,8 @@ pub(super) fn run(suite: &Suite, backend: Backend, file: &str, filters: &[String
         ("HOME", text(home)),
         ("TMPDIR", text(engine.path("tmp"))),
         ("DOCKER_HOST", format!("unix://{}", text(engine.socket()))),
+        // What dockerd does for the newest version that it knows.
+        ("DOCKER_TEST_API_VERSION", "1.51".to_owned()),
         ("COLUMNS", "500".to_owned()),
         ("PYTHONDONTWRITEBYTECODE", "1".to_owned()),
     ];
