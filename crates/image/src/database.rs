@@ -1,6 +1,7 @@
 //! The durable copy of [`State`]: one redb file, three tables, JSON values.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use budu_spec::{Digest, Reference};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
@@ -20,30 +21,47 @@ const CACHE_BYTES: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Database {
-    file: redb::Database,
+    /// Absent after an error of writing: redb then refuses everything until the file is opened again, which needs room
+    /// on the disk, too, and so is done by the next who has something to write.
+    file: Mutex<Option<redb::Database>>,
     path: PathBuf,
 }
 
 impl Database {
     /// Opens or creates the file. Fails when another process has it open.
     pub(crate) fn open(path: PathBuf) -> Result<Database, Error> {
-        let file =
-            redb::Builder::new().set_cache_size(CACHE_BYTES).create(&path).map_err(|error| failed(&path, error))?;
+        let file = Mutex::new(Some(create(&path)?));
         Ok(Database { file, path })
     }
 
     /// Reads everything.
     pub(crate) fn load(&self) -> Result<State, Error> {
+        self.with(|file| self.read(file))
+    }
+
+    /// Does `work` with the open file, and closes it when that fails.
+    fn with<T>(&self, work: impl FnOnce(&redb::Database) -> Result<T, Error>) -> Result<T, Error> {
+        let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match slot.take() {
+            Some(file) => file,
+            None => create(&self.path)?,
+        };
+        let done = work(&file)?;
+        *slot = Some(file);
+        Ok(done)
+    }
+
+    fn read(&self, file: &redb::Database) -> Result<State, Error> {
         let mut changes = Vec::new();
-        self.each(IMAGES, |_, value| {
+        self.each(file, IMAGES, |_, value| {
             changes.push(Change::PutImage(self.decode::<ImageRecord>(value)?));
             Ok(())
         })?;
-        self.each(LAYERS, |_, value| {
+        self.each(file, LAYERS, |_, value| {
             changes.push(Change::PutLayer(self.decode::<LayerRecord>(value)?));
             Ok(())
         })?;
-        self.each(NAMES, |key, value| {
+        self.each(file, NAMES, |key, value| {
             let name = key.parse::<Reference>().map_err(|error| failed(&self.path, error))?;
             changes.push(Change::PutName(name, self.decode::<Digest>(value)?));
             Ok(())
@@ -55,8 +73,12 @@ impl Database {
 
     /// Writes all changes or none; durable when it returns.
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<(), Error> {
+        self.with(|file| self.write(file, changes))
+    }
+
+    fn write(&self, file: &redb::Database, changes: &[Change]) -> Result<(), Error> {
         let failed = |error: redb::Error| failed(&self.path, error);
-        let transaction = self.file.begin_write().map_err(|error| failed(error.into()))?;
+        let transaction = file.begin_write().map_err(|error| failed(error.into()))?;
         {
             let open = |table| transaction.open_table(table).map_err(|error| failed(error.into()));
             let (mut images, mut names, mut layers) = (open(IMAGES)?, open(NAMES)?, open(LAYERS)?);
@@ -81,9 +103,14 @@ impl Database {
         transaction.commit().map_err(|error| failed(error.into()))
     }
 
-    fn each(&self, table: Table, mut row: impl FnMut(&str, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    fn each(
+        &self,
+        file: &redb::Database,
+        table: Table,
+        mut row: impl FnMut(&str, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let failed = |error: redb::Error| failed(&self.path, error);
-        let transaction = self.file.begin_read().map_err(|error| failed(error.into()))?;
+        let transaction = file.begin_read().map_err(|error| failed(error.into()))?;
         let table = match transaction.open_table(table) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -103,6 +130,10 @@ impl Database {
     fn encode<T: serde::Serialize>(&self, value: &T) -> Result<Vec<u8>, Error> {
         serde_json::to_vec(value).map_err(|error| failed(&self.path, error))
     }
+}
+
+fn create(path: &Path) -> Result<redb::Database, Error> {
+    redb::Builder::new().set_cache_size(CACHE_BYTES).create(path).map_err(|error| failed(path, error))
 }
 
 fn failed(path: &Path, error: impl std::fmt::Display) -> Error {

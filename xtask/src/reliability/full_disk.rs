@@ -20,23 +20,23 @@ fn steps() -> Vec<(&'static str, String, Option<Value>)> {
     vec![
         ("POST", format!("/images/create?fromImage={image}"), None),
         ("POST", format!("/images/{image}/tag?repo=mine&tag=1"), None),
-        ("POST", "/volumes/create".to_owned(), Some(json!({"Name": "v"}))),
-        ("POST", "/networks/create".to_owned(), Some(json!({"Name": "n"}))),
-        ("POST", "/containers/create?name=a".to_owned(), Some(shell("sleep 1000"))),
-        ("POST", "/containers/a/start".to_owned(), None),
-        ("POST", "/containers/a/rename?name=b".to_owned(), None),
-        ("POST", "/containers/b/update".to_owned(), Some(json!({"RestartPolicy": {"Name": "on-failure"}}))),
-        ("POST", "/containers/b/exec".to_owned(), Some(exec)),
-        ("POST", "/networks/n/connect".to_owned(), Some(json!({"Container": "b"}))),
-        ("POST", "/containers/b/pause".to_owned(), None),
-        ("POST", "/containers/b/unpause".to_owned(), None),
-        ("POST", "/commit?container=b&repo=made".to_owned(), None),
-        ("POST", "/containers/b/restart?t=0".to_owned(), None),
-        ("POST", "/networks/n/disconnect".to_owned(), Some(json!({"Container": "b", "Force": true}))),
-        ("POST", "/containers/b/stop?t=0".to_owned(), None),
-        ("DELETE", "/containers/b".to_owned(), None),
-        ("DELETE", "/networks/n".to_owned(), None),
-        ("DELETE", "/volumes/v".to_owned(), None),
+        ("POST", "/volumes/create".to_owned(), Some(json!({"Name": "vol"}))),
+        ("POST", "/networks/create".to_owned(), Some(json!({"Name": "net"}))),
+        ("POST", "/containers/create?name=one".to_owned(), Some(shell("sleep 1000"))),
+        ("POST", "/containers/one/start".to_owned(), None),
+        ("POST", "/containers/one/rename?name=two".to_owned(), None),
+        ("POST", "/containers/two/update".to_owned(), Some(json!({"RestartPolicy": {"Name": "on-failure"}}))),
+        ("POST", "/containers/two/exec".to_owned(), Some(exec)),
+        ("POST", "/networks/net/connect".to_owned(), Some(json!({"Container": "two"}))),
+        ("POST", "/containers/two/pause".to_owned(), None),
+        ("POST", "/containers/two/unpause".to_owned(), None),
+        ("POST", "/commit?container=two&repo=made".to_owned(), None),
+        ("POST", "/containers/two/restart?t=0".to_owned(), None),
+        ("POST", "/networks/net/disconnect".to_owned(), Some(json!({"Container": "two", "Force": true}))),
+        ("POST", "/containers/two/stop?t=0".to_owned(), None),
+        ("DELETE", "/containers/two".to_owned(), None),
+        ("DELETE", "/networks/net".to_owned(), None),
+        ("DELETE", "/volumes/vol".to_owned(), None),
         ("DELETE", "/images/mine:1".to_owned(), None),
     ]
 }
@@ -81,7 +81,7 @@ pub(super) fn run(options: &Options) -> Result<String> {
     }
     ensure!(engine.daemon_pid() == daemon && engine.http("GET", "/_ping", None)?.status == 200, "the daemon is gone");
     if !bad.is_empty() {
-        bail!("{} of {} steps:\n        {}", bad.len(), refused + done, bad.join("\n        "));
+        bail!("{} complaints in {} steps:\n        {}", bad.len(), refused + done, bad.join("\n        "));
     }
     engine.finish()?;
     Ok(format!("{refused} clear errors, {done} done all the same; all done with room again, without a restart; census equal"))

@@ -25,7 +25,7 @@ const STEPS: [(&str, &str); 21] = [
     ("logs --no-log-prefix job", "job done"),
     ("exec -T app cat /data/state", "seeded"),
     ("! exec -T app touch /data/no", "Read-only"),
-    ("exec -T app printenv COLOUR", "red"),
+    ("exec -T app env", "COLOUR=red"),
     ("exec -T app wget -q -O - http://web/index.html", "served"),
     ("! exec -T db wget -q -T 2 -O - http://web/index.html", ""),
     ("port web 80", "28080"),
