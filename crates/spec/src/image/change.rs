@@ -142,7 +142,7 @@ fn command(config: &RunConfig, text: &str) -> Vec<String> {
 
 /// `KEY=value KEY="other value"`, or the old `KEY value to the end of the line`.
 fn pairs(config: &RunConfig, name: &str, text: &str) -> Result<Vec<(String, String)>, ChangeError> {
-    let first = text.split_whitespace().next().unwrap_or_default();
+    let first = first_word(text);
     let bad = || refused(format!("Syntax error - can't find = in \"{first}\". Must be of the form: name=value"));
     if !first.contains('=') {
         let (key, value) = text.split_once(char::is_whitespace).ok_or_else(|| match name {
@@ -163,6 +163,22 @@ fn pairs(config: &RunConfig, name: &str, text: &str) -> Result<Vec<(String, Stri
         }
     };
     words(config, text)?.into_iter().map(pair).collect()
+}
+
+/// Up to the first blank that is not quoted, as it is written.
+fn first_word(text: &str) -> &str {
+    let (mut quote, mut escaped) = (None, false);
+    for (at, letter) in text.char_indices() {
+        match (letter, quote) {
+            _ if escaped => escaped = false,
+            ('\\', None | Some('"')) => escaped = true,
+            ('\'' | '"', None) => quote = Some(letter),
+            (letter, Some(open)) if letter == open => quote = None,
+            (letter, None) if letter.is_whitespace() => return &text[..at],
+            _ => {}
+        }
+    }
+    text
 }
 
 fn single(config: &RunConfig, name: &str, text: &str) -> Result<String, ChangeError> {
