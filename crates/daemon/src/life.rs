@@ -14,7 +14,7 @@ use budu_image::Store;
 use budu_network::Networks;
 use budu_runtime::Launcher;
 use rustix::fs::{FlockOperation, flock};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::built_in::BuiltIn;
 use crate::config::live::Live;
@@ -151,19 +151,22 @@ async fn live(
     for path in paths {
         let _ = std::fs::remove_file(path);
     }
-    let config = app.config.get();
-    if !config.live_restore {
-        let grace = Duration::from_secs(config.shutdown_timeout);
-        let stop = app.engine.stop_all(grace);
-        // A second signal ends the waiting: containers are then taken up again by the next daemon.
-        tokio::select! {
-            _ = tokio::time::timeout(grace + Duration::from_secs(5), stop) => {}
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
+    if !app.config.get().live_restore {
+        stop_containers(&app, &mut term, &mut int).await;
     }
     let _ = app.engine.networks().shutdown(false);
     Ok(())
+}
+
+/// Stops what runs. A second signal ends the waiting: containers are then
+/// taken up again by the next daemon.
+async fn stop_containers(app: &Shared, term: &mut Signal, int: &mut Signal) {
+    let grace = Duration::from_secs(app.config.get().shutdown_timeout);
+    tokio::select! {
+        _ = tokio::time::timeout(grace + Duration::from_secs(5), app.engine.stop_all(grace)) => {}
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
 }
 
 /// Reads the file again.

@@ -59,6 +59,7 @@ mod ruleset;
 mod state;
 mod store;
 mod wire;
+mod wiring;
 
 pub use config::Config;
 pub use create::{CreateRequest, PoolRequest};

@@ -27,7 +27,11 @@ pub(super) fn run(options: &Options) -> Result<String> {
         if round % tenth == 0 || round == count {
             memory.push(anonymous(&engine));
             open.push(descriptors(&engine));
-            println!("        {round} lives: {} KB, {} descriptors", memory[memory.len() - 1] >> 10, open[open.len() - 1]);
+            println!(
+                "        {round} lives: {} KB, {} descriptors",
+                memory[memory.len() - 1] >> 10,
+                open[open.len() - 1]
+            );
         }
     }
     let (first, last) = (memory[0], memory[memory.len() - 1]);
@@ -36,7 +40,11 @@ pub(super) fn run(options: &Options) -> Result<String> {
     let rate = count as f64 / begin.elapsed().as_secs_f64();
     drop(connection);
     engine.finish()?;
-    Ok(format!("{count} lives, {rate:.0} per second; {} KB after a tenth, {} KB at the end; census equal", first >> 10, last >> 10))
+    Ok(format!(
+        "{count} lives, {rate:.0} per second; {} KB after a tenth, {} KB at the end; census equal",
+        first >> 10,
+        last >> 10
+    ))
 }
 
 /// Memory of the daemon in bytes. Pages of its file do not count: whose they are depends on who else runs it.

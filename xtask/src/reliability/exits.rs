@@ -40,7 +40,11 @@ pub(super) fn run(options: &Options) -> Result<String> {
             let ended = wait::until("the container's end", Duration::from_secs(20), || {
                 state(&engine, &id).ok().filter(|state| state["Status"] == "exited")
             })?;
-            if ended["ExitCode"] == code { right += 1 } else { wrong.push(format!("{code}: {}", ended["ExitCode"])) }
+            if ended["ExitCode"] == code {
+                right += 1
+            } else {
+                wrong.push(format!("{code}: {}", ended["ExitCode"]))
+            }
             engine.http("DELETE", &format!("/containers/{id}"), None)?;
         }
     }

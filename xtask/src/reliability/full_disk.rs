@@ -84,7 +84,9 @@ pub(super) fn run(options: &Options) -> Result<String> {
         bail!("{} complaints in {} steps:\n        {}", bad.len(), refused + done, bad.join("\n        "));
     }
     engine.finish()?;
-    Ok(format!("{refused} clear errors, {done} done all the same; all done with room again, without a restart; census equal"))
+    Ok(format!(
+        "{refused} clear errors, {done} done all the same; all done with room again, without a restart; census equal"
+    ))
 }
 
 /// What an answer complains of, if it does: as its status, or in a stream of progress.

@@ -183,19 +183,16 @@ impl Cp {
             place.path = target_of(target, link);
             found = stat(cli, container, &place.path).await;
         }
-        match &found {
-            Ok(found) => {
-                // Neither a directory nor a file: a device, socket or pipe.
-                const SPECIAL: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
-                if found.mode & MODE_DIR == 0 && found.mode & SPECIAL != 0 {
-                    return Err(Error::new(format_args!(
-                        "destination \"{container}:{target}\" must be a directory or a regular file"
-                    )));
-                }
-                (place.exists, place.is_dir) = (true, found.is_dir());
+        // Else it is perhaps about to be made; if something else is wrong the upload will say so.
+        if let Ok(found) = &found {
+            // Neither a directory nor a file: a device, socket or pipe.
+            const SPECIAL: u32 = 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19;
+            if found.mode & MODE_DIR == 0 && found.mode & SPECIAL != 0 {
+                return Err(Error::new(format_args!(
+                    "destination \"{container}:{target}\" must be a directory or a regular file"
+                )));
             }
-            // Perhaps it is about to be made; if something else is wrong the upload will say so.
-            Err(_) => {}
+            (place.exists, place.is_dir) = (true, found.is_dir());
         }
         let count = Arc::new(AtomicU64::new(0));
         let (directory, payload) = if source == "-" {

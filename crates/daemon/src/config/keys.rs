@@ -80,8 +80,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Keys whose values are shown by `info` and change nothing.
-pub(super) const TOLD: &[&str] =
-    &["http-proxy", "https-proxy", "max-concurrent-uploads", "no-proxy"];
+pub(super) const TOLD: &[&str] = &["http-proxy", "https-proxy", "max-concurrent-uploads", "no-proxy"];
 
 /// Keys that Docker knows and that would change what containers are or may do:
 /// whoever sets them must not believe that they work. With the values that are

@@ -97,10 +97,6 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
     let (facts, limits) = (&app.host, &app.host.limits);
     let tally = app.engine.tally();
     let v2 = limits.cgroup_version == 2;
-    let proxy = |told: &str, name: &str| {
-        let variable = || std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).ok();
-        Some(told.to_owned()).filter(|told| !told.is_empty()).or_else(variable).unwrap_or_default()
-    };
     Ok(Info {
         id: app.id.clone(),
         containers: count(tally.running + tally.paused + tally.stopped),
@@ -155,6 +151,12 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
         warnings: Some(warnings(config, limits)).filter(|list| !list.is_empty()),
         ..Info::default()
     })
+}
+
+/// What was configured, else what the environment says.
+fn proxy(told: &str, name: &str) -> String {
+    let variable = || std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase())).ok();
+    Some(told.to_owned()).filter(|told| !told.is_empty()).or_else(variable).unwrap_or_default()
 }
 
 fn count(n: usize) -> i64 {

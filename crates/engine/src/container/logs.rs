@@ -171,7 +171,7 @@ impl LogStream {
 
     /// Turns the records that were read into output.
     fn show_all(&mut self, out: &mut BytesMut) {
-        while let Some(entry) = self.reader.next() {
+        while let Some(entry) = self.reader.next_entry() {
             if !show(&entry, &self.options, self.tty, out) {
                 self.over = true;
                 return;

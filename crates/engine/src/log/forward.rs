@@ -221,7 +221,7 @@ impl Work {
     fn prepare(&mut self, reader: &mut Reader) -> bool {
         let mut any = false;
         while self.sink.size() < BATCH {
-            let Some(entry) = reader.next() else { break };
+            let Some(entry) = reader.next_entry() else { break };
             self.sink.print(&entry);
             any = true;
         }

@@ -49,10 +49,9 @@ pub(crate) fn answer(query: &[u8], book: &Book, view: &View, stream: bool, turn:
             data.rotate_left(first);
             data
         }),
-        QTYPE::TYPE(TYPE::PTR) => match reverse(name).and_then(|ip| book.name(view, ip)) {
-            Some(name) => Some(vec![RData::PTR(PTR(Name::new_unchecked(name)))]),
-            None => None,
-        },
+        QTYPE::TYPE(TYPE::PTR) => reverse(name)
+            .and_then(|ip| book.name(view, ip))
+            .map(|name| vec![RData::PTR(PTR(Name::new_unchecked(name)))]),
         _ => None,
     };
     let addressed = matches!(question.qtype, QTYPE::TYPE(TYPE::A | TYPE::AAAA));

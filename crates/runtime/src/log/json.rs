@@ -56,8 +56,8 @@ pub(super) fn write(
     out.reserve(pieces[0].len() + pieces[1].len() + attributes.len() + TIME + 64);
     out.extend_from_slice(b"{\"log\":\"");
     match pieces {
-        [first, second] if first.is_empty() => escape(out, second),
-        [first, second] if second.is_empty() => escape(out, first),
+        [[], second] => escape(out, second),
+        [first, []] => escape(out, first),
         // A character may be cut in two between them.
         [first, second] => escape(out, &[first, second].concat()),
     }

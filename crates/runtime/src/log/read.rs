@@ -63,7 +63,7 @@ struct Segment {
 #[derive(Debug)]
 enum Source {
     Plain(File),
-    Packed(MultiGzDecoder<File>),
+    Packed(Box<MultiGzDecoder<File>>),
 }
 
 impl Read for Source {
@@ -124,7 +124,7 @@ impl Reader {
 
     /// The next record of what was read; `None` when [`Reader::fill`] is due.
     /// What is no record is left out.
-    pub fn next(&mut self) -> Option<Entry<'_>> {
+    pub fn next_entry(&mut self) -> Option<Entry<'_>> {
         let buffer = &self.buffer;
         loop {
             let (from, to) = self.place.locate(self.format, buffer, &mut self.files)?;
@@ -289,7 +289,7 @@ fn files(path: &Path, current: u64) -> io::Result<VecDeque<Segment>> {
     for age in 0u32.. {
         let found = match open(&aged(path, age))? {
             Some(file) => Some(Source::Plain(file)),
-            None => open(&rotate::packed(path, age))?.map(|file| Source::Packed(MultiGzDecoder::new(file))),
+            None => open(&rotate::packed(path, age))?.map(|file| Source::Packed(Box::new(MultiGzDecoder::new(file)))),
         };
         match found {
             Some(source) => files.push_front(Segment { number: current.saturating_sub(age.into()), source }),
@@ -359,7 +359,7 @@ fn count_to(path: &Path, format: LogFormat, file: &Segment, offset: u64, limit: 
     // A descriptor of its own: the other one's place is not to move.
     let source = match &file.source {
         Source::Plain(file) => Source::Plain(reopened(file)?),
-        Source::Packed(decoder) => Source::Packed(MultiGzDecoder::new(reopened(decoder.get_ref())?)),
+        Source::Packed(decoder) => Source::Packed(Box::new(MultiGzDecoder::new(reopened(decoder.get_ref())?))),
     };
     let mut reader = Reader::new(path, format, VecDeque::from([Segment { number: file.number, source }]));
     reader.seek(offset)?;

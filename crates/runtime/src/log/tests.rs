@@ -30,7 +30,7 @@ fn plan(dir: &Dir, format: LogFormat, max_size: Option<u64>, max_file: u32) -> L
 fn rest(reader: &mut Reader) -> Vec<(u8, String)> {
     let mut all = Vec::new();
     loop {
-        while let Some(entry) = reader.next() {
+        while let Some(entry) = reader.next_entry() {
             all.push((entry.stream, String::from_utf8_lossy(&entry.line).into_owned()));
         }
         if !reader.fill().unwrap() && !reader.refresh().unwrap() {
@@ -76,7 +76,7 @@ fn pieces_say_which_they_are() {
     let mut reader = Reader::open(&plan.path, LogFormat::Local, ALL).unwrap();
     assert!(reader.fill().unwrap());
     let mut pieces = Vec::new();
-    while let Some(entry) = reader.next() {
+    while let Some(entry) = reader.next_entry() {
         pieces.push(entry.partial);
     }
     let id = pieces[0].as_ref().unwrap().id.clone();
@@ -149,7 +149,7 @@ fn marks_lead_to_the_lines_asked_for() {
         let mut all = Vec::new();
         let mut reader = Reader::open(&plan.path, format, ALL).unwrap();
         loop {
-            while let Some(entry) = reader.next() {
+            while let Some(entry) = reader.next_entry() {
                 all.push((entry.time, entry.line.into_owned()));
             }
             if !reader.fill().unwrap() {
@@ -165,7 +165,7 @@ fn marks_lead_to_the_lines_asked_for() {
             let mut reader = Reader::open(&plan.path, format, start).unwrap();
             let mut passed = 0;
             loop {
-                match reader.next() {
+                match reader.next_entry() {
                     Some(entry) if entry.time >= all[at].0 => break assert_eq!(*entry.line, all[at].1),
                     Some(_) => passed += 1,
                     None => assert!(reader.fill().unwrap()),
@@ -175,7 +175,7 @@ fn marks_lead_to_the_lines_asked_for() {
             let tail = (all.len() - at) as u64;
             let mut reader = Reader::open(&plan.path, format, Start::Search { since: None, tail: Some(tail) }).unwrap();
             reader.fill().unwrap();
-            assert_eq!(*reader.next().unwrap().line, all[at].1);
+            assert_eq!(*reader.next_entry().unwrap().line, all[at].1);
         }
     }
 }
@@ -264,7 +264,7 @@ fn ten_gigabytes_answer_at_once() {
             let mut reader = Reader::open(&path, LogFormat::Json, start).unwrap();
             let mut passed = 0;
             loop {
-                match reader.next() {
+                match reader.next_entry() {
                     Some(entry) if entry.time >= number as i64 * 1_000_000_000 => break,
                     Some(_) => passed += 1,
                     None => assert!(reader.fill().unwrap()),

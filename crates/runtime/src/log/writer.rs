@@ -207,13 +207,10 @@ impl Log {
         if self.waiting == 0 {
             return;
         }
-        match write_whole(&mut self.file, &self.out) {
-            Ok(()) => {
-                self.size += self.out.len() as u64;
-                self.entries += self.waiting;
-            }
-            // They are lost: a program is not to wait for somebody to clean up a disk.
-            Err(_) => {}
+        // Else they are lost: a program is not to wait for somebody to clean up a disk.
+        if write_whole(&mut self.file, &self.out).is_ok() {
+            self.size += self.out.len() as u64;
+            self.entries += self.waiting;
         }
         self.waiting = 0;
         self.out.clear();
