@@ -85,7 +85,7 @@ fn requested_addresses_are_given_once() {
         let link =
             budu_sys::netns::inside(netns_of(&a), || Route::open().unwrap().link("eth0").unwrap()).unwrap().unwrap();
         assert_eq!(link.hardware, mac.0);
-        assert_eq!(ip_of(a), ip);
+        assert_eq!(ip_of(&a), ip);
         let again = joining(Join { ip: Some(ip), ..join("bridge") }, "b");
         assert!(matches!(networks.attach(&again), Err(Error::AddressInUse { .. })));
         let network = networks.get("bridge").unwrap();
@@ -107,7 +107,7 @@ fn ready_namespaces_serve_and_go() {
         networks.warm();
         // Six hosts less the gateway; ready ones never starve a container.
         let attached: Vec<_> = (0..5).map(|n| networks.attach(&request(&n.to_string(), &[])).unwrap()).collect();
-        let ips: HashSet<_> = attached.iter().map(|a| ip_of(a)).collect();
+        let ips: HashSet<_> = attached.iter().map(ip_of).collect();
         assert_eq!(ips.len(), 5);
         assert!(matches!(networks.attach(&request("more", &[])), Err(Error::Exhausted { .. })));
         serve_tcp(netns_of(&attached[0]), 80);
@@ -243,7 +243,7 @@ fn two_daemons_leave_each_other_alone() {
         ask_tcp(None, (HOST, 8080)).unwrap();
         ask_tcp(None, (Ipv4Addr::LOCALHOST, 8081)).unwrap();
         // Bridges are isolated, published ports are not.
-        ask_tcp(Some(netns_of(&b)), (ip_of(a), 80)).unwrap_err();
+        ask_tcp(Some(netns_of(&b)), (ip_of(&a), 80)).unwrap_err();
         ask_tcp(Some(netns_of(&b)), (HOST, 8080)).unwrap();
         two.detach("b").unwrap();
         drop(b);

@@ -330,10 +330,11 @@ impl ExecSession {
                     let room = limit - output.len();
                     output.extend(frame.payload().iter().take(room));
                 }
-                Ok(Some(frame)) => match protocol::decode(frame.payload()) {
-                    Ok(Event::Exited(exit)) => return Some(exit),
-                    _ => {}
-                },
+                Ok(Some(frame)) => {
+                    if let Ok(Event::Exited(exit)) = protocol::decode(frame.payload()) {
+                        return Some(exit);
+                    }
+                }
                 Ok(None) | Err(_) => return None,
             }
         };

@@ -32,7 +32,9 @@ impl Engine {
     pub async fn restore(&self) -> Result<(), Error> {
         let engine = self.clone();
         // Nobody waits for it: the kernel takes its time.
-        tokio::task::spawn_blocking(move || drop(engine.0.senders.get_or_init(Senders::start)));
+        tokio::task::spawn_blocking(move || {
+            engine.0.senders.get_or_init(Senders::start);
+        });
         let containers = self.load_all()?;
         let renamed = self.volumes().unsettled();
         for container in &containers {

@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn disks_are_spelled_as_each_version_spells_them() {
         let entry = BlockIoEntry { major: 8, minor: 1, read_bytes: 5, write_bytes: 6, reads: 1, writes: 2 };
-        let old = disks(&[entry.clone()], Version::V1);
+        let old = disks(std::slice::from_ref(&entry), Version::V1);
         assert_eq!(old.io_service_bytes_recursive.expect("there")[1].op, "Write");
         assert_eq!(old.io_serviced_recursive.expect("there")[1].value, 2);
         let new = disks(&[entry], Version::V2);

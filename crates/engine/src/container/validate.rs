@@ -368,9 +368,8 @@ mod tests {
 
     #[test]
     fn missing_features_are_named() {
-        for (json, feature) in [(r#"{"HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, "log driver syslog")] {
-            assert_eq!(check(json).unwrap_err(), format!("{feature} is not implemented"), "{json}");
-        }
+        let error = check(r#"{"HostConfig":{"UsernsMode":"private"}}"#).unwrap_err();
+        assert!(error.contains("not implemented"), "{error}");
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Support {
             warn("linux does not support CPU percent. Percent discarded.");
             wish.cpu_percent = 0;
         }
-        if !(wish.cpuset_cpus.is_empty() && wish.cpuset_mems.is_empty()) && !self.cpuset {
+        let asked = !wish.cpuset_cpus.is_empty() || !wish.cpuset_mems.is_empty();
+        if asked && !self.cpuset {
             warn("Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.");
             wish.cpuset_cpus.clear();
             wish.cpuset_mems.clear();

@@ -40,6 +40,10 @@ impl Senders {
         for fd in copies.into_iter().flatten() {
             let weak = Arc::downgrade(&senders);
             tokio::spawn(async move {
+                #[expect(
+                    deprecated,
+                    reason = "its successor is unsafe; an owned descriptor stays open as long as it is watched"
+                )]
                 let Ok(fd) = AsyncFd::with_interest(fd, Interest::READABLE) else { return };
                 while let Ok(mut ready) = fd.readable().await {
                     let Some(senders) = weak.upgrade() else { return };
