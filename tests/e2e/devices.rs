@@ -27,7 +27,7 @@ fn nodes_of_the_host(client: Client) {
     assert_eq!(run(&["--device-cgroup-rule", "c 240:77 rwm"]), "3\nhead: /dev/k: No such device or address\n");
     assert_eq!(run(&["--device-cgroup-rule", "c 240:78 rwm"]), "3\nhead: /dev/k: Operation not permitted\n");
     let args = ["run", "--rm", "--device", "/dev/no-such", BUSYBOX, "true"];
-    docker.run(args).expect("the client runs").exits(125).complains(
+    docker.run(args).expect("the client runs").exits(127).complains(
         "error gathering device information while adding custom device \"/dev/no-such\": no such file or directory",
     );
 }

@@ -148,7 +148,8 @@ fn load_what_docker_once_saved(client: Client) {
     };
     let image = format!("{}:latest", name("old-format"));
     run("mkdir -p l1 l2 fs; echo one >fs/one; tar -C fs --numeric-owner -cf l1/layer.tar one");
-    run("rm fs/one; echo two >fs/two; touch fs/.wh.one; tar -C fs --numeric-owner -cf l2/layer.tar two .wh.one");
+    run(&format!("echo {image} >fs/two"));
+    run("rm fs/one; touch fs/.wh.one; tar -C fs --numeric-owner -cf l2/layer.tar two .wh.one");
     let digest = |layer: &str| run(&format!("sha256sum {layer}/layer.tar | cut -d' ' -f1"));
     let (one, two) = (digest("l1"), digest("l2"));
     let config = format!(
@@ -159,6 +160,11 @@ fn load_what_docker_once_saved(client: Client) {
         format!(r#"[{{"Config":"config.json","RepoTags":["{image}"],"Layers":["l1/layer.tar","l2/layer.tar"]}}]"#);
     fs::write(dir.path().join("manifest.json"), manifest).expect("written");
     run("tar -cf all.tar l1 l2 config.json manifest.json");
+    // A layer that is not what the configuration says.
+    run("echo wrong >>l2/layer.tar; tar -cf bad.tar l1 l2 config.json manifest.json");
+    let path = dir.path().join("bad.tar");
+    docker.run(["load", "-i", path.to_str().expect("text")]).expect("runs").exits(1);
+    assert_eq!(docker.ok(["images", "-q", &image]), "");
     let path = dir.path().join("all.tar");
     let said = docker.ok(["load", "--input", path.to_str().expect("text")]);
     assert!(said.contains(&format!("Loaded image: {image}")), "{said}");
@@ -169,12 +175,7 @@ fn load_what_docker_once_saved(client: Client) {
     let list = budu_testkit::program("tar", ["-tf", out.to_str().expect("text")]).expect("runs");
     assert!(list.ok().lines().any(|line| line == "two") && !list.ok().lines().any(|line| line == "one"));
     docker.ok(["rm", &web]);
-    // A layer that is not what the configuration says.
-    run("echo wrong >>l2/layer.tar; tar -cf bad.tar l1 l2 config.json manifest.json");
     docker.ok(["rmi", &image]);
-    let path = dir.path().join("bad.tar");
-    docker.run(["load", "-i", path.to_str().expect("text")]).expect("runs").exits(1);
-    assert_eq!(docker.ok(["images", "-q", &image]), "");
 }
 
 fn import_and_export(client: Client) {

@@ -70,7 +70,7 @@ fn json_file_is_dockers(client: Client) {
 fn rotation_and_compression(client: Client) {
     let (docker, engine) = (shared::client(client), shared::engine());
     let bounds = ["--log-opt", "max-size=20k", "--log-opt", "max-file=3", "--log-opt", "compress=true"];
-    let name = ran(&docker, &bounds, "seq 1 2000");
+    let name = ran(&docker, &bounds, "for n in 0 1 2 3 4 5 6 7; do seq $((n*250+1)) $((n*250+250)); sleep 0.2; done");
     let path = inspect(&engine, &name)["LogPath"].as_str().expect("a path").to_owned();
     // The last file is compressed in the background.
     let packed = |n: u32| Path::new(&format!("{path}.{n}.gz")).exists();
@@ -381,7 +381,7 @@ fn a_crash_of_the_daemon_loses_no_line() {
     let (port, lines) = tcp(&engine);
     let address = format!("syslog-address=tcp://127.0.0.1:{port}");
     let script = "i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo n=$i.; [ $((i%20)) = 0 ] && sleep 0.1; done";
-    let options = ["run", "-d", "--name", "c", "--log-driver", "syslog", "--log-opt", &address];
+    let options = ["run", "-d", "--name", "crash", "--log-driver", "syslog", "--log-opt", &address];
     docker.ok([&options[..], &[BUSYBOX, "sh", "-c", script]].concat());
     let mut seen = std::collections::BTreeSet::new();
     let mut take = |until: usize| {
@@ -399,7 +399,7 @@ fn a_crash_of_the_daemon_loses_no_line() {
         engine.start_daemon().expect("starts again");
     }
     take(600);
-    assert_eq!(docker.ok(["wait", "c"]), "0");
-    assert_eq!(docker.ok(["logs", "--tail", "1", "c"]), "n=600.");
+    assert_eq!(docker.ok(["wait", "crash"]), "0");
+    assert_eq!(docker.ok(["logs", "--tail", "1", "crash"]), "n=600.");
     engine.finish().expect("nothing is left");
 }

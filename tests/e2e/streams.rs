@@ -117,7 +117,7 @@ fn a_stalled_client_harms_nobody() {
     let engine = shared::engine();
     let id = create(
         &engine,
-        &json!({"Cmd": ["sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo end"]}),
+        &json!({"Cmd": ["sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo; echo end"]}),
     );
     let stalled = attach(&engine, &id, "stdout=1", UPGRADE);
     let mut other = attach(&engine, &id, "stdout=1", UPGRADE);
@@ -150,7 +150,6 @@ fn streams_end_when_their_client_leaves() {
             let method = if target.ends_with("wait") { "POST" } else { "GET" };
             streams.push(engine.stream(method, &target, None).expect("answers"));
         }
-        streams.push(attach(&engine, &id, "stdin=1&stdout=1", UPGRADE));
         streams
     };
     // The first time opens what stays open.

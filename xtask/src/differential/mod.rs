@@ -49,10 +49,7 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     let tables = tables(&areas)?;
     let count = tables.iter().map(Table::compared).sum::<usize>();
     if list {
-        for table in &tables {
-            println!("{:12} {:4} requests", table.area, table.compared());
-        }
-        println!("{:12} {count:4} requests", "all");
+        show(&tables, count);
         return Ok(());
     }
     packages::ensure()?;
@@ -95,6 +92,13 @@ pub(crate) fn command(args: &[String]) -> Result<()> {
     println!("{count} requests; {failures} differences, {accepted} accepted ones for {} reasons", used.len());
     ensure!(count > 0, "no request was sent");
     if failures == 0 { Ok(()) } else { bail!("{failures} fields differ") }
+}
+
+fn show(tables: &[Table], count: usize) {
+    for table in tables {
+        println!("{:12} {:4} requests", table.area, table.compared());
+    }
+    println!("{:12} {count:4} requests", "all");
 }
 
 fn there(answer: &Option<Response>) -> Value {
