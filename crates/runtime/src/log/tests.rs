@@ -240,7 +240,7 @@ fn ten_gigabytes_answer_at_once() {
     let line = |block: u64, line: u64| {
         let number = block * LINES + line;
         let time = budu_spec::units::rfc3339_nano(jiff::Timestamp::from_second(number.cast_signed()).unwrap());
-        format!("{{\"log\":\"{number:>59}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n")
+        format!("{{\"log\":\"{number:>67}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}\n")
     };
     assert_eq!(line(0, 0).len(), 128);
     let wanted = [1, blocks / 2, blocks - 1];
