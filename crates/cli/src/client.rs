@@ -30,7 +30,7 @@ pub(crate) struct Client {
     host: RefCell<Host>,
     by_default: Cell<bool>,
     version: Cell<ApiVersion>,
-    negotiate: Cell<bool>,
+    negotiate: bool,
     headers: HeaderMap,
     idle: RefCell<Vec<Sender>>,
 }
@@ -160,7 +160,7 @@ impl Client {
             host: RefCell::new(choice.host.clone()),
             by_default: Cell::new(choice.by_default),
             version: Cell::new(version),
-            negotiate: Cell::new(asked.is_none()),
+            negotiate: asked.is_none(),
             headers: map,
             idle: RefCell::default(),
         })
@@ -199,22 +199,24 @@ impl Client {
     /// Sends and returns as soon as the answer's head is there.
     pub(crate) async fn stream(&self, call: Call) -> Result<Streaming, Error> {
         loop {
-            let (response, connection) = self.send(&call, None).await?;
+            let sent = self.version();
+            let (response, connection) = self.send(&call, sent, None).await?;
             if response.status().as_u16() < 400 {
                 return Ok(Streaming { response, _connection: connection });
             }
-            self.refused(response, connection).await?;
+            self.refused(response, connection, sent).await?;
         }
     }
 
     /// Sends a body piece by piece and returns as soon as the answer's head is there. It is sent once only: the
     /// version must have been agreed on before, by any other request.
     pub(crate) async fn upload(&self, call: Call, payload: Payload) -> Result<Streaming, Error> {
-        let (response, connection) = self.send(&call, Some(payload)).await?;
+        let sent = self.version();
+        let (response, connection) = self.send(&call, sent, Some(payload)).await?;
         if response.status().as_u16() < 400 {
             return Ok(Streaming { response, _connection: connection });
         }
-        self.refused(response, connection).await?;
+        self.refused(response, connection, sent).await?;
         Err(Error::Transport { reason: "the daemon speaks another version of the API".to_owned() })
     }
 
@@ -222,7 +224,8 @@ impl Client {
     pub(crate) async fn hijack(&self, call: Call) -> Result<Hijacked, Error> {
         let call = Call { upgrade: true, ..call };
         loop {
-            let (response, connection) = self.send(&call, None).await?;
+            let sent = self.version();
+            let (response, connection) = self.send(&call, sent, None).await?;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let upgraded = hyper::upgrade::on(response).await.map_err(|error| broken(&error))?;
                 let parts = upgraded
@@ -234,12 +237,17 @@ impl Client {
                 let reason = format!("unable to upgrade to tcp, received {}", response.status().as_u16());
                 return Err(Error::Transport { reason });
             }
-            self.refused(response, connection).await?;
+            self.refused(response, connection, sent).await?;
         }
     }
 
     /// Turns a refusal into an error, or returns when the call should be sent again in another version.
-    async fn refused(&self, response: Response<Incoming>, connection: Sender) -> Result<(), Error> {
+    async fn refused(
+        &self,
+        response: Response<Incoming>,
+        connection: Sender,
+        sent: ApiVersion,
+    ) -> Result<(), Error> {
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         self.idle.borrow_mut().push(connection);
@@ -248,10 +256,12 @@ impl Client {
             _ if body.is_empty() => format!("request returned {status}"),
             _ => String::from_utf8_lossy(&body).trim().to_owned(),
         };
+        // Calls that were under way together are each refused once: what counts is the version this one went out in.
         if status == StatusCode::BAD_REQUEST
-            && self.negotiate.replace(false)
+            && self.negotiate
             && let Some((_, newest)) = message.split_once("Maximum supported API version is ")
             && let Ok(newest) = newest.trim().parse::<ApiVersion>()
+            && newest < sent
         {
             self.version.set(newest);
             return Ok(());
@@ -259,7 +269,12 @@ impl Client {
         Err(Error::Api { status: status.as_u16(), message })
     }
 
-    async fn send(&self, call: &Call, payload: Option<Payload>) -> Result<(Response<Incoming>, Sender), Error> {
+    async fn send(
+        &self,
+        call: &Call,
+        version: ApiVersion,
+        payload: Option<Payload>,
+    ) -> Result<(Response<Incoming>, Sender), Error> {
         let mut payload = payload;
         loop {
             let kept = self.idle.borrow_mut().pop();
@@ -272,13 +287,13 @@ impl Client {
                 continue;
             }
             let response =
-                sender.send_request(self.request(call, payload.take())?).await.map_err(|error| broken(&error))?;
+                sender.send_request(self.request(call, version, payload.take())?).await.map_err(|error| broken(&error))?;
             return Ok((response, sender));
         }
     }
 
-    fn request(&self, call: &Call, payload: Option<Payload>) -> Result<Request<Payload>, Error> {
-        let uri = format!("/v{}{}", self.version.get(), call.path);
+    fn request(&self, call: &Call, version: ApiVersion, payload: Option<Payload>) -> Result<Request<Payload>, Error> {
+        let uri = format!("/v{version}{}", call.path);
         let archive = payload.is_some();
         let payload = payload.unwrap_or_else(|| Payload::Full(call.body.clone().unwrap_or_default()));
         let mut request = Request::new(payload);

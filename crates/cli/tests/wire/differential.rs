@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::fake::Fake;
+use super::fake::{Fake, NEWEST};
 use super::{client, run, shown};
 
 /// The real command, and ours under its name.
@@ -89,7 +89,7 @@ fn differences(place: &str, docker: &Value, ours: &Value, into: &mut Vec<String>
 }
 
 fn create_body(program: &Path, args: &[&str]) -> (Value, String) {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(program, &fake.host(), args, "");
     let create = fake.asked().into_iter().find(|asked| asked.line.contains("/containers/create"));
     let Some(create) = create else { panic!("{args:?}: no create request: {}", shown(&output)) };
@@ -368,7 +368,7 @@ fn texts_are_the_same() {
     let Some(pair) = Pair::find() else { return };
     let mut wrong = Vec::new();
     for args in TEXTS {
-        let show = |program: &Path| shown(&run(program, &Fake::start(51).host(), args, ""));
+        let show = |program: &Path| shown(&run(program, &Fake::start(NEWEST).host(), args, ""));
         let (docker, ours) = (show(&pair.docker), show(&pair.ours));
         if docker != ours {
             wrong.push(format!("{args:?}\n=== docker\n{docker}\n=== ours\n{ours}"));

@@ -21,6 +21,9 @@ use tokio::sync::watch;
 /// Id of the only container.
 pub(crate) const ID: &str = "c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789";
 
+/// The newest version the client speaks (API 1.55): a daemon of that version refuses no first request.
+pub(crate) const NEWEST: u16 = 55;
+
 type Body = BoxBody<Bytes, Infallible>;
 
 /// One request as it arrived.

@@ -1,11 +1,11 @@
 //! What a user sees, and the requests it takes.
 
-use super::fake::{Fake, ID};
+use super::fake::{Fake, ID, NEWEST};
 use super::{client, run, shown};
 
 #[test]
 fn run_attaches_and_waits_before_it_starts() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["run", "--rm", "echo", "hi"], "");
     assert_eq!(shown(&output), "out\n--\nWARNING: mind the gap\nerr\n--\n3");
     let steps = fake.steps();
@@ -18,7 +18,7 @@ fn run_attaches_and_waits_before_it_starts() {
 
 #[test]
 fn input_is_sent_and_closed() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["run", "-i", "cat"], "some\ninput\n");
     assert_eq!(shown(&output), "some\ninput\n--\nWARNING: mind the gap\n--\n0");
 }
@@ -41,7 +41,7 @@ fn an_older_daemon_is_met_in_its_version() {
 
 #[test]
 fn a_missing_image_is_pulled() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["run", "-d", "absent"], "");
     assert_eq!(
         shown(&output),
@@ -50,7 +50,7 @@ fn a_missing_image_is_pulled() {
              Status: Downloaded newer image for absent:latest\nWARNING: mind the gap\n--\n0"
         )
     );
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["run", "--pull", "never", "absent"], "");
     assert_eq!(
         shown(&output),
@@ -61,7 +61,7 @@ fn a_missing_image_is_pulled() {
 
 #[test]
 fn a_failed_start_says_why_by_its_status() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["run", "--rm", "nocmd", "nope"], "");
     assert_eq!(output.status.code(), Some(127));
     assert!(shown(&output).contains("Error response from daemon: exec: \"nope\": executable file not found in $PATH"));
@@ -69,7 +69,7 @@ fn a_failed_start_says_why_by_its_status() {
 
 #[test]
 fn exec_ends_with_the_status_of_the_command() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["exec", "-e", "A=1", "-eB=2", "-w/tmp", "web", "ls", "-l"], "");
     assert_eq!(shown(&output), "out\n--\nerr\n--\n42");
     let create = &fake.asked()[0].body;
@@ -80,7 +80,7 @@ fn exec_ends_with_the_status_of_the_command() {
 
 #[test]
 fn logs_come_apart_into_both_outputs() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["logs", "--tail", "5", "web"], "");
     assert_eq!(shown(&output), "out\n--\nerr\n--\n0");
     assert_eq!(fake.steps().len(), 1);
@@ -88,7 +88,7 @@ fn logs_come_apart_into_both_outputs() {
 
 #[test]
 fn attach_ends_with_the_container() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let created = run(&client(), &fake.host(), &["run", "-d", "echo"], "");
     assert!(created.status.success());
     let output = run(&client(), &fake.host(), &["attach", "--no-stdin", "web"], "");
@@ -97,14 +97,18 @@ fn attach_ends_with_the_container() {
 
 #[test]
 fn several_names_each_get_their_answer() {
-    let fake = Fake::start(51);
-    let output = run(&client(), &fake.host(), &["stop", "-t", "3", "web", "gone"], "");
-    assert_eq!(shown(&output), "web\n--\nError response from daemon: No such container: gone\n--\n1");
+    let fake = Fake::start(NEWEST);
+    let both = ["stop", "-t", "3", "web", "gone"];
+    let answers = "web\n--\nError response from daemon: No such container: gone\n--\n1";
+    assert_eq!(shown(&run(&client(), &fake.host(), &both, "")), answers);
+    // Both requests are under way when an older daemon refuses their version.
+    let older = Fake::start(47);
+    assert_eq!(shown(&run(&client(), &older.host(), &both, "")), answers);
 }
 
 #[test]
 fn inspect_shows_what_it_found_and_fails_for_the_rest() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let output = run(&client(), &fake.host(), &["inspect", "web", "gone"], "");
     let text = shown(&output);
     assert!(text.starts_with("[\n    {\n        \"Id\": \"c0ffee0123456789c0ffee0123456789c0ffee0123456789c0ffee0123456789\",\n        \"Name\": \"/web\",\n"), "{text}");

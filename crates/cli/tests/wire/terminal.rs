@@ -10,7 +10,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::client;
-use super::fake::Fake;
+use super::fake::{Fake, NEWEST};
 
 /// A pseudo-terminal with a program on it.
 struct Terminal {
@@ -63,7 +63,7 @@ impl Terminal {
 
 #[test]
 fn a_terminal_is_raw_follows_its_size_and_detaches() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let mut terminal = Terminal::open();
     terminal.size(30, 100);
     let mut child = terminal.run(&fake.host(), &["run", "-it", "cat"]);
@@ -84,7 +84,7 @@ fn a_terminal_is_raw_follows_its_size_and_detaches() {
 
 #[test]
 fn signals_go_to_the_container_when_there_is_no_terminal() {
-    let fake = Fake::start(51);
+    let fake = Fake::start(NEWEST);
     let mut child = Command::new(client())
         .args(["run", "-i", "cat"])
         .env("DOCKER_HOST", fake.host())
