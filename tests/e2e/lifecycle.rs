@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use budu_testkit::images::BUSYBOX;
 use budu_testkit::suite::Suite;
 use budu_testkit::{Client, ClientHandle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::shared::{self, inspect, name};
 
@@ -25,6 +25,9 @@ pub(crate) fn tests(suite: &mut Suite) {
     suite.both(events_tell_the_story);
     suite.both(create_then_start_attached);
     suite.both(short_ids_and_prefixes);
+    suite.both(stop_wakes_what_is_paused);
+    suite.both(wait_sees_an_end_that_a_policy_follows);
+    suite.both(restart_keeps_what_removes_itself);
 }
 
 /// Starts a container that reacts to signals as told; its name.
@@ -305,4 +308,49 @@ fn short_ids_and_prefixes(client: Client) {
     assert_eq!(docker.ok(["inspect", "-f", "{{.Id}}", &id[..12]]), id);
     assert_eq!(docker.ok(["inspect", "-f", "{{.Id}}", &id[..7]]), id);
     assert_eq!(docker.ok(["rm", &id[..12]]), id[..12]);
+}
+
+fn stop_wakes_what_is_paused(client: Client) {
+    let docker = shared::client(client);
+    let name = background(&docker, "paused", &[], OBEDIENT);
+    ready(&docker, &name);
+    docker.ok(["pause", &name]);
+    let started = Instant::now();
+    docker.ok(["stop", "-t", "60", &name]);
+    assert!(started.elapsed() < Duration::from_secs(30), "it was asked, not killed after its time");
+    let state = &inspect(&shared::engine(), &name)["State"];
+    assert_eq!((&state["ExitCode"], &state["Status"]), (&json!(3), &json!("exited")));
+    docker.ok(["rm", &name]);
+}
+
+fn wait_sees_an_end_that_a_policy_follows(client: Client) {
+    let docker = shared::client(client);
+    let name = background(&docker, "again", &["--restart", "always"], OBEDIENT);
+    ready(&docker, &name);
+    let mut waiting = docker.spawn(["wait", &name]).expect("starts");
+    // The daemon has the request once the client's connection is there; an end before it would not be seen.
+    let end = || {
+        // Fails while it is being started again.
+        let _ = docker.run(["exec", &name, "kill", "-USR1", "1"]);
+        waiting.try_wait().transpose()
+    };
+    let waited = budu_testkit::wait::until("an end", Duration::from_secs(30), end).expect("wait returns");
+    assert!(waited.expect("a status").success());
+    docker.ok(["rm", "-f", &name]);
+}
+
+fn restart_keeps_what_removes_itself(client: Client) {
+    let docker = shared::client(client);
+    let name = background(&docker, "kept", &["--rm"], OBEDIENT);
+    ready(&docker, &name);
+    let id = docker.ok(["inspect", "--format", "{{.Id}}", &name]);
+    docker.ok(["restart", "-t", "5", &name]);
+    assert_eq!(
+        docker.ok(["inspect", "--format", "{{.Id}} {{.State.Running}}", &name]).trim(),
+        format!("{} true", id.trim())
+    );
+    docker.ok(["stop", "-t", "5", &name]);
+    let gone = || (!docker.run(["inspect", &name]).ok()?.status.success()).then_some(());
+    budu_testkit::wait::until("its removal", Duration::from_secs(10), gone)
+        .expect("it removes itself when it is stopped");
 }

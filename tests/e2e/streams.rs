@@ -150,6 +150,7 @@ fn streams_end_when_their_client_leaves() {
             let method = if target.ends_with("wait") { "POST" } else { "GET" };
             streams.push(engine.stream(method, &target, None).expect("answers"));
         }
+        streams.push(attach(&engine, &id, "stdin=1&stdout=1", UPGRADE));
         streams
     };
     // The first time opens what stays open.

@@ -73,10 +73,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The top of the source tree.
+/// The top of the source tree. Cargo says where it runs us from: the binary itself may have been built in another
+/// checkout that shares the build cache.
 fn top() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_owned()
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    own.parent().unwrap_or(&own).to_owned()
 }
 
 /// Runs a program in the source tree, its output going where ours goes.

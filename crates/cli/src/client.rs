@@ -242,12 +242,7 @@ impl Client {
     }
 
     /// Turns a refusal into an error, or returns when the call should be sent again in another version.
-    async fn refused(
-        &self,
-        response: Response<Incoming>,
-        connection: Sender,
-        sent: ApiVersion,
-    ) -> Result<(), Error> {
+    async fn refused(&self, response: Response<Incoming>, connection: Sender, sent: ApiVersion) -> Result<(), Error> {
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| broken(&error))?.to_bytes();
         self.idle.borrow_mut().push(connection);
@@ -286,8 +281,10 @@ impl Client {
             if sender.ready().await.is_err() && reused {
                 continue;
             }
-            let response =
-                sender.send_request(self.request(call, version, payload.take())?).await.map_err(|error| broken(&error))?;
+            let response = sender
+                .send_request(self.request(call, version, payload.take())?)
+                .await
+                .map_err(|error| broken(&error))?;
             return Ok((response, sender));
         }
     }

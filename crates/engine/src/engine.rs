@@ -13,6 +13,7 @@ use crate::container::Container;
 use crate::container::exec::Execs;
 use crate::container::record::Status;
 use crate::container::why::Senders;
+use crate::log::Changes;
 use crate::{Error, Events, PluginPlaces, Plugins, Volumes};
 
 /// What the daemon decides about the engine.
@@ -99,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) plugins: Plugins,
     pub(crate) volumes: Arc<Volumes>,
     pub(crate) senders: std::sync::OnceLock<Arc<Senders>>,
+    changes: Mutex<Option<Arc<Changes>>>,
     table: Mutex<Table>,
 }
 
@@ -127,6 +129,7 @@ impl Engine {
             plugins,
             volumes,
             senders: Default::default(),
+            changes: Mutex::default(),
             table: Mutex::default(),
         };
         Ok(Engine(Arc::new(shared)))
@@ -135,6 +138,15 @@ impl Engine {
     /// The channel all happenings go through.
     pub fn events(&self) -> &Events {
         &self.0.events
+    }
+
+    /// Who tells of changes in logs.
+    pub(crate) fn log_changes(&self) -> std::io::Result<Arc<Changes>> {
+        let mut changes = self.0.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(changes) = &*changes {
+            return Ok(Arc::clone(changes));
+        }
+        Ok(Arc::clone(changes.insert(Changes::start()?)))
     }
 
     /// The decisions it was opened with.

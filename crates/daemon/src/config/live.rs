@@ -125,7 +125,6 @@ impl Config {
         if size.as_i64().is_none_or(|bytes| bytes == 0) {
             *size = json!(self.shm_size);
         }
-        self.fill_log(host);
         if !self.default_ulimits.is_empty() {
             add(host, "Ulimits", |list| {
                 let missing: Vec<&Value> =
@@ -139,30 +138,6 @@ impl Config {
                     list.push(json!("no-new-privileges"));
                 }
             });
-        }
-    }
-
-    fn fill_log(&self, host: &mut serde_json::Map<String, Value>) {
-        if self.log_opts.is_empty() {
-            return;
-        }
-        let config = host.entry("LogConfig").or_insert(Value::Null);
-        if config.is_null() {
-            *config = json!({});
-        }
-        let Some(config) = config.as_object_mut() else { return };
-        let kind = config.get("Type").and_then(Value::as_str).unwrap_or_default();
-        if !kind.is_empty() && kind != self.log_driver {
-            return;
-        }
-        let options = config.entry("Config").or_insert(Value::Null);
-        if options.is_null() {
-            *options = json!({});
-        }
-        if let Some(options) = options.as_object_mut() {
-            for (key, value) in &self.log_opts {
-                options.entry(key.clone()).or_insert(json!(value));
-            }
         }
     }
 }
@@ -199,7 +174,6 @@ mod tests {
     fn containers_get_the_daemons_defaults() {
         let config = Config {
             default_ipc_mode: "shareable".into(),
-            log_opts: [("max-size".to_owned(), "1m".to_owned())].into(),
             default_ulimits: [("nofile".to_owned(), json!({"Name": "nofile", "Soft": 1, "Hard": 2}))].into(),
             no_new_privileges: true,
             ..Config::default()
@@ -208,18 +182,14 @@ mod tests {
         config.fill(&mut wish);
         let host = &wish["HostConfig"];
         assert_eq!((&host["IpcMode"], &host["ShmSize"]), (&json!("shareable"), &json!(64 << 20)));
-        assert_eq!(host["LogConfig"]["Config"]["max-size"], "1m");
         assert_eq!((&host["Ulimits"][0]["Soft"], &host["SecurityOpt"][0]), (&json!(1), &json!("no-new-privileges")));
         let own = json!({"HostConfig": {
-            "IpcMode": "none", "ShmSize": 1, "LogConfig": {"Type": "none"}, "SecurityOpt": ["no-new-privileges=false"],
+            "IpcMode": "none", "ShmSize": 1, "SecurityOpt": ["no-new-privileges=false"],
             "Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 5}],
         }});
         let mut wish = own.clone();
         config.fill(&mut wish);
-        assert_eq!(
-            (&wish["HostConfig"]["Ulimits"], &wish["HostConfig"]["LogConfig"]),
-            (&own["HostConfig"]["Ulimits"], &own["HostConfig"]["LogConfig"])
-        );
+        assert_eq!(wish["HostConfig"]["Ulimits"], own["HostConfig"]["Ulimits"]);
         assert_eq!((&wish["HostConfig"]["IpcMode"], &wish["HostConfig"]["ShmSize"]), (&json!("none"), &json!(1)));
         assert_eq!(wish["HostConfig"]["SecurityOpt"], own["HostConfig"]["SecurityOpt"]);
     }

@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::io::Cursor;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 
+use budu_engine::Peer;
 use budu_spec::docker::ApiVersion;
 use bytes::Bytes;
 use futures_util::stream;
@@ -14,18 +15,16 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
 use super::{Body, Call, Reply, Wire, typed, websocket};
 
-/// Both directions of a hijacked connection.
-pub(crate) struct Channel {
-    /// What the client sends.
-    pub(crate) reader: Pin<Box<dyn AsyncRead + Send>>,
-    /// What it receives.
-    pub(crate) writer: Pin<Box<dyn AsyncWrite + Send>>,
-}
+/// A hijacked connection.
+pub(crate) type Channel =
+    Peer<Pin<Box<dyn AsyncRead + Send>>, Pin<Box<dyn AsyncWrite + Send>>, Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 /// Bytes between the two halves of a connection that was not upgraded.
 const BUFFER: usize = 16 << 10;
@@ -97,6 +96,8 @@ impl Call {
     {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         let (from, mut to) = tokio::io::split(ours);
+        // Lives as long as the answer's body, which hyper drops when the client leaves.
+        let (listens, gone) = oneshot::channel::<()>();
         let body = self.body;
         tokio::spawn(async move {
             let Some(mut body) = body else { return };
@@ -111,14 +112,15 @@ impl Call {
         });
         tokio::spawn(async move {
             let (reader, writer) = tokio::io::split(theirs);
-            run(Channel { reader: Box::pin(reader), writer: Box::pin(writer) }).await;
+            let gone = Box::pin(async { _ = gone.await });
+            run(Channel { reader: Box::pin(reader), writer: Box::pin(writer), gone }).await;
         });
-        let pieces = stream::unfold(from, |mut from| async move {
+        let pieces = stream::unfold((from, listens), |(mut from, listens)| async move {
             let mut buffer = vec![0u8; BUFFER];
             match from.read(&mut buffer).await {
                 Ok(count) if count > 0 => {
                     buffer.truncate(count);
-                    Some((Bytes::from(buffer), from))
+                    Some((Bytes::from(buffer), (from, listens)))
                 }
                 _ => None,
             }
@@ -137,23 +139,51 @@ async fn channel(upgraded: Upgraded) -> Channel {
             let (stream, unread) = parts.io.into_inner().into_parts();
             let early = [&parts.read_buf[..], &unread].concat();
             budu_engine::read_by_peer(stream.as_fd()).await;
+            let gone = Box::pin(closed(stream.as_fd().try_clone_to_owned().ok()));
             let (reader, writer) = stream.into_split();
             let reader: Pin<Box<dyn AsyncRead + Send>> = match early.is_empty() {
                 true => Box::pin(reader),
                 false => Box::pin(Cursor::new(early).chain(reader)),
             };
-            Channel { reader, writer: Box::pin(writer) }
+            Channel { reader, writer: Box::pin(writer), gone }
         }
         Err(upgraded) => {
+            // TCP tells the end of the input, and with the next byte sent that nobody listens; nothing between.
             let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-            Channel { reader: Box::pin(reader), writer: Box::pin(writer) }
+            Channel { reader: Box::pin(reader), writer: Box::pin(writer), gone: Box::pin(std::future::pending()) }
         }
+    }
+}
+
+/// Resolves when a unix socket is closed by its other side, both ways (EPOLLHUP, which is told to everyone who asks
+/// for anything: asked for is what a unix socket never has).
+async fn closed(socket: Option<OwnedFd>) {
+    #[expect(deprecated, reason = "its successor is unsafe; an owned descriptor stays open as long as it is watched")]
+    let watched = socket.and_then(|fd| AsyncFd::with_interest(fd, Interest::PRIORITY).ok());
+    match watched {
+        Some(fd) => _ = fd.ready(Interest::PRIORITY).await,
+        None => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_closed_socket_is_told_from_one_that_only_says_no_more() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut gone = Box::pin(closed(server.as_fd().try_clone_to_owned().ok()));
+        client.write_all(b"unread").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut told = tokio::spawn(async move { (&mut gone).await });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!told.is_finished(), "the client still listens");
+        drop(client);
+        (&mut told).await.unwrap();
+    }
 
     #[test]
     fn types_by_version() {

@@ -11,7 +11,7 @@ use hyper::header::{
 };
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
 use super::hijack::Channel;
@@ -65,18 +65,24 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<HeaderMap, Failure> {
 
 /// Puts frames around what goes over a connection; `binary` or text.
 pub(super) fn wrap(channel: Channel, binary: bool) -> Channel {
-    let Channel { reader, writer } = channel;
+    let Channel { reader, writer, gone } = channel;
     let (ours, theirs) = tokio::io::duplex(BUFFER);
     let (from, to) = tokio::io::split(ours);
     let (answers, questions) = mpsc::channel(4);
     tokio::spawn(async move {
         let _ = receive(reader, to, answers).await;
     });
+    let (sends, over) = oneshot::channel::<()>();
     tokio::spawn(async move {
-        let _ = send(from, writer, questions, if binary { BINARY } else { TEXT }).await;
+        // Also over when a close frame came: nothing may follow its answer.
+        tokio::select! {
+            _ = send(from, writer, questions, if binary { BINARY } else { TEXT }) => {}
+            () = gone => {}
+        }
+        drop(sends);
     });
     let (reader, writer) = tokio::io::split(theirs);
-    Channel { reader: Box::pin(reader), writer: Box::pin(writer) }
+    Channel { reader: Box::pin(reader), writer: Box::pin(writer), gone: Box::pin(async { _ = over.await }) }
 }
 
 /// From the client: the payload of data frames; control frames are answered.
@@ -212,7 +218,10 @@ mod tests {
     async fn frames_both_ways() {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let (reader, writer) = tokio::io::split(server);
-        let mut channel = wrap(Channel { reader: Box::pin(reader), writer: Box::pin(writer) }, true);
+        let mut channel = wrap(
+            Channel { reader: Box::pin(reader), writer: Box::pin(writer), gone: Box::pin(std::future::pending()) },
+            true,
+        );
         client.write_all(&[masked(TEXT, b"in"), masked(PING, b"?"), masked(BINARY, b"put")].concat()).await.unwrap();
         let mut input = [0u8; 5];
         channel.reader.read_exact(&mut input).await.unwrap();

@@ -18,20 +18,24 @@ pub(crate) async fn create(mut call: Call) -> Reply {
 
 /// `POST /exec/{id}/start`.
 pub(crate) async fn start(mut call: Call) -> Reply {
-    let wish: ExecStart = call.json().await?;
+    let mut wish: ExecStart = call.json().await?;
     let engine = call.app.engine.clone();
-    let tty = engine.exec_startable(&call.name)?;
-    let console = wish.console_size.filter(|_| call.version >= ApiVersion::new(42));
+    engine.exec_startable(&call.name)?;
+    // As Docker, the stream has the form the request names, even when the process has a terminal and this says no.
+    let tty = wish.tty;
+    if call.version < ApiVersion::new(42) {
+        wish.console_size = None;
+    }
     if wish.detach {
-        engine.exec_start(&call.name, true, console).await?;
+        engine.exec_start(&call.name, &wish).await?;
         return Ok(hyper::Response::new(Body::empty()));
     }
     // The connection is handed over first: clients that read the answer's head
     // through a buffer would lose what the program says in the same moment.
     let (kind, id) = (content_type(tty, call.version), call.name.clone());
     call.hijack(kind, move |mut channel| async move {
-        match engine.exec_start(&id, false, console).await {
-            Ok(ExecStarted::Attached(session)) => session.run(channel.reader, channel.writer).await,
+        match engine.exec_start(&id, &wish).await {
+            Ok(ExecStarted::Attached(session)) => session.run(channel).await,
             Ok(ExecStarted::Detached) => {}
             // From here on failures can only be told in the stream.
             Err(error) => {

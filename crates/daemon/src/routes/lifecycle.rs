@@ -78,7 +78,7 @@ pub(crate) async fn rename(call: Call) -> Reply {
 /// `DELETE /containers/{id}`.
 pub(crate) async fn remove(call: Call) -> Reply {
     if call.query.flag("link") {
-        call.app.engine.remove_link(&call.name)?;
+        call.app.engine.remove_link(&call.name).await?;
         return no_content();
     }
     call.app.engine.remove(&call.name, call.query.flag("force"), call.query.flag("v")).await?;

@@ -55,7 +55,7 @@ pub(crate) async fn attach(call: Call) -> Reply {
     let session = call.app.engine.attach(&call.name, options).await?;
     let kind = content_type(session.tty(), call.version);
     call.hijack(kind, |channel| async move {
-        session.run(channel.reader, channel.writer).await;
+        session.run(channel).await;
     })
 }
 
@@ -75,7 +75,7 @@ pub(crate) async fn attach_websocket(call: Call) -> Reply {
     };
     let session = call.app.engine.attach(&call.name, options).await?;
     call.websocket(|channel| async move {
-        session.run(channel.reader, channel.writer).await;
+        session.run(channel).await;
     })
 }
 

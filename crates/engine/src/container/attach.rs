@@ -1,5 +1,6 @@
 //! Attach: a client at a container's standard streams.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -11,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Container;
 use super::detach_keys::Scanner;
 use super::logs::LogOptions;
-use super::pump::{self, Manner, Reason};
+use super::pump::{self, Manner, Peer, Reason};
 use super::record::Status;
 use super::shim::{self, Frames};
 use crate::{Engine, Error};
@@ -152,25 +153,30 @@ impl AttachSession {
     }
 
     /// Carries the bytes until somebody ends it, then closes the writer.
-    pub async fn run<R, W>(self, reader: R, mut writer: W) -> End
+    pub async fn run<R, W, G>(self, mut client: Peer<R, W, G>) -> End
     where
         R: AsyncRead + Unpin + Send,
         W: AsyncWrite + Unpin + Send,
+        G: Future<Output = ()> + Unpin + Send,
     {
         let AttachSession { engine, container, options, source, mut manner } = self;
-        if options.logs && replay(&engine, &container, &options, &mut writer).await.is_err() {
+        if options.logs && replay(&engine, &container, &options, &mut client.writer).await.is_err() {
             return End::Client;
         }
         let frames = match source {
             Source::Now(frames) => Some(frames),
-            Source::Later(take) => take.await.ok(),
+            Source::Later(take) => tokio::select! {
+                frames = take => frames.ok(),
+                // Nothing of what it sends is read before the start: its leaving is all that can be seen.
+                () = &mut client.gone => return End::Client,
+            },
             Source::Never => None,
         };
         let end = match frames {
             None => End::Streams,
             Some(frames) => {
                 let (mut frames, mut to) = frames.split();
-                match pump::run(&mut frames, &mut to, None, &mut manner, reader, &mut writer).await {
+                match pump::run(&mut frames, &mut to, None, &mut manner, &mut client).await {
                     Reason::Shim(_) => End::Streams,
                     Reason::Keys => End::Detached,
                     Reason::Client => End::Client,
@@ -180,7 +186,7 @@ impl AttachSession {
         if end == End::Detached {
             engine.tell(&container, "detach", &[]);
         }
-        let _ = writer.shutdown().await;
+        let _ = client.writer.shutdown().await;
         end
     }
 }

@@ -1,14 +1,12 @@
 //! Commit: an image out of a container.
 
-use std::sync::Arc;
-
 use budu_image::{CommitWish, Image};
 use budu_spec::Reference;
 use budu_spec::docker::{ContainerConfig, Empty};
 use budu_spec::image::{self, Healthcheck, RunConfig, change};
 
+use super::merge;
 use super::record::Status;
-use super::{Container, merge};
 use crate::{Engine, Error, clock};
 
 /// What is asked for.
@@ -57,20 +55,14 @@ impl Engine {
         let frozen = wish.pause && container.state().status == Status::Running && self.pause(name).await.is_ok();
         let (images, id) = (self.images().clone(), container.id.to_string());
         let made = tokio::task::spawn_blocking(move || images.commit(&id, request)).await;
-        if frozen {
-            self.thaw(&container).await;
+        if frozen && let Err(error) = self.thaw(&container).await {
+            tracing::warn!(container = %container.id, %error, "still paused after a commit");
         }
         let image = made.map_err(|error| Error::Runtime { message: error.to_string() })??;
         let reference = wish.name.map(|name| name.familiar()).unwrap_or_default();
         let more = [("comment", wish.comment), ("imageID", image.id.to_string()), ("imageRef", reference)];
         self.tell(&container, "commit", &more);
         Ok(image)
-    }
-
-    async fn thaw(&self, container: &Arc<Container>) {
-        if let Err(error) = self.unpause(container.id.as_str()).await {
-            tracing::warn!(container = %container.id, %error, "still paused after a commit");
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use budu_network::{Endpoint, Mode, Sandbox};
 use budu_spec::docker::EndpointSettings;
 
-use super::record::{RECORD_FILE, Record, State, Status, save};
+use super::record::{Record, State, Status};
 use super::{Container, endpoints, names_files};
 use crate::{Engine, Error};
 
@@ -50,8 +50,7 @@ impl Engine {
         let mut record = (*record).clone();
         record.config.hostname.clone_from(host);
         record.config.domainname.clone_from(domain);
-        save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable())?;
-        container.set_record(record);
+        self.save_record(container, record)?;
         Ok(container.record())
     }
 
@@ -116,7 +115,7 @@ impl Engine {
     }
 
     /// Takes over the networks of a container that kept running.
-    pub(super) fn adopt_networks(&self, container: &Container) {
+    pub(super) fn adopt_networks(&self, container: &Arc<Container>) {
         let (pid, sandbox) = {
             let state = container.state();
             (state.pid, state.sandbox.clone())
@@ -127,9 +126,7 @@ impl Engine {
             Ok(adopted) if adopted == sandbox => {}
             Ok(adopted) => {
                 container.state().sandbox = Some(adopted);
-                if let Err(error) = self.save_state(container, false) {
-                    tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
-                }
+                self.keep_state(container, false);
             }
             Err(error) => {
                 tracing::warn!(container = %container.id, %error, "its network could not be taken over");
@@ -157,14 +154,17 @@ impl Engine {
         if !connected {
             self.check_company(&record, network.driver)?;
         }
-        if running(&container.state()) {
-            self.connect_live(&container, &record, &network.name, &settings)?;
-        } else if connected {
+        let live = running(&container.state());
+        if connected && !live {
             return Ok(());
         }
-        record.networking.endpoints_config.insert(network.name.clone(), Some(settings));
-        save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable())?;
-        container.set_record(record);
+        let before = container.record();
+        record.networking.endpoints_config.insert(network.name.clone(), Some(settings.clone()));
+        self.save_record(&container, record)?;
+        if live && let Err(error) = self.connect_live(&container, &before, &network.name, &settings) {
+            self.restore_record(&container, before);
+            return Err(error);
+        }
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl Engine {
 
     fn connect_live(
         &self,
-        container: &Container,
+        container: &Arc<Container>,
         record: &Record,
         network: &str,
         settings: &EndpointSettings,
@@ -205,7 +205,7 @@ impl Engine {
         let join = endpoints::join(record, network, settings)?;
         let dns = self.upstreams(record);
         let after = self.networks().connect(container.id.as_str(), netns.as_fd(), &join, &dns)?;
-        self.changed(container, record, &before, &after)?;
+        self.changed(container, record, &before, &after);
         if let Some(endpoint) = after.endpoints.iter().find(|endpoint| endpoint.network_name == network) {
             self.tell_network("connect", endpoint);
         }
@@ -213,10 +213,12 @@ impl Engine {
     }
 
     /// Remembers where a running container is now, and tells it.
-    fn changed(&self, container: &Container, record: &Record, before: &Sandbox, after: &Sandbox) -> Result<(), Error> {
+    fn changed(&self, container: &Arc<Container>, record: &Record, before: &Sandbox, after: &Sandbox) {
         container.state().sandbox = Some(after.clone());
-        self.save_state(container, false)?;
-        names_files::refresh(record, before, after, self.options(), &self.run_dir(&container.id))
+        self.keep_state(container, false);
+        if let Err(error) = names_files::refresh(record, before, after, self.options(), &self.run_dir(&container.id)) {
+            tracing::warn!(container = %container.id, %error, "its /etc/hosts is not that of its networks");
+        }
     }
 
     /// Disconnects a container from a network. `force` also works when
@@ -231,6 +233,7 @@ impl Engine {
         refuse_removal(&container)?;
         let mut record = (*container.record()).clone();
         let network_name = known.as_ref().map_or(network.to_owned(), |network| network.name.clone());
+        let mut live = None;
         match known {
             Ok(known) if running(&container.state()) => {
                 if record.host_config.network_mode == "host" && known.driver == Mode::Host {
@@ -238,7 +241,7 @@ impl Engine {
                         "cannot disconnect container from host network - container was created in host network mode",
                     ));
                 }
-                self.disconnect_live(&container, &record, &known.id)?;
+                live = Some(known.id.clone());
             }
             Err(error) if running(&container.state()) && !force => return Err(error.into()),
             _ if !record.networking.endpoints_config.contains_key(&network_name) => {
@@ -248,20 +251,26 @@ impl Engine {
             }
             _ => {}
         }
+        let before = container.record();
         record.networking.endpoints_config.remove(&network_name);
-        save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable())?;
-        container.set_record(record);
+        self.save_record(&container, record)?;
+        if let Some(network) = live
+            && let Err(error) = self.disconnect_live(&container, &before, &network)
+        {
+            self.restore_record(&container, before);
+            return Err(error);
+        }
         Ok(())
     }
 
-    fn disconnect_live(&self, container: &Container, record: &Record, network: &str) -> Result<(), Error> {
+    fn disconnect_live(&self, container: &Arc<Container>, record: &Record, network: &str) -> Result<(), Error> {
         let (pid, before) = {
             let state = container.state();
             (state.pid, state.sandbox.clone().unwrap_or_default())
         };
         let netns = netns_of(pid).ok_or_else(|| Error::not_running(container.id.as_str()))?;
         let after = self.networks().disconnect(container.id.as_str(), netns.as_fd(), network)?;
-        self.changed(container, record, &before, &after)?;
+        self.changed(container, record, &before, &after);
         if let Some(endpoint) = before.endpoint(network) {
             self.tell_network("disconnect", endpoint);
         }

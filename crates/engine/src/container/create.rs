@@ -31,6 +31,7 @@ impl Engine {
         validate::validate(&mut wish, self.options(), version, &mut warnings)?;
         self.settle_endpoints(&mut wish, version)?;
         let image = self.images().resolve(&wish.config.image)?;
+        self.check_donors(&wish.host_config)?;
         self.networks().warm();
         let id = Id::random();
         let name = self.reserve_name(name, &id)?;

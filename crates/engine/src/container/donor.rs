@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use budu_spec::docker::HostConfig;
+
 use super::record::{Record, Status};
 use crate::{Engine, Error};
 
@@ -30,6 +32,14 @@ pub(crate) fn seen_by(pid: u32, path: &str) -> PathBuf {
 }
 
 impl Engine {
+    /// Refuses to join containers that are not there. Whether they run is asked at the start.
+    pub(super) fn check_donors(&self, host: &HostConfig) -> Result<(), Error> {
+        for name in [&host.ipc_mode, &host.pid_mode].into_iter().filter_map(|mode| named(mode)) {
+            self.find(name).map_err(|error| Error::invalid(error.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Finds the processes whose namespaces a container joins.
     ///
     /// # Errors

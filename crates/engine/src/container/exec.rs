@@ -1,12 +1,14 @@
 //! Exec: further processes in a running container.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use budu_runtime::compile;
 use budu_runtime::plan::ExecPlan;
 use budu_runtime::protocol::{self, Event, ExitRecord, FailureClass, Request};
-use budu_spec::docker::{ExecCreate, ExecInspect, ExecProcess};
+use budu_spec::docker::{ExecCreate, ExecInspect, ExecProcess, ExecStart};
 use budu_spec::{Id, oci};
 use budu_sys::capability::CapSet;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -14,13 +16,15 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::detach_keys::Scanner;
-use super::pump::{self, Manner, Reason};
+use super::pump::{self, Manner, Peer, Reason};
 use super::shim::{self, Frames};
 use super::{Container, mounts, spec, start};
 use crate::{Engine, Error};
 
-/// Ended instances kept for inspection, over all containers.
+/// From so many instances on, over all containers, those that ended long ago are dropped.
 const KEPT: usize = 1024;
+/// As long an ended instance is kept, since its client is about to ask for its exit code.
+const FRESH: Duration = Duration::from_secs(300);
 
 /// All exec instances.
 #[derive(Debug, Default)]
@@ -44,6 +48,7 @@ struct Running {
     running: bool,
     exit_code: Option<i32>,
     pid: u32,
+    ended: Option<Instant>,
 }
 
 impl Running {
@@ -73,7 +78,7 @@ impl Execs {
     fn insert(&self, exec: Arc<Exec>) {
         let mut map = self.map();
         if map.len() >= KEPT {
-            map.retain(|_, e| !e.state().started || e.state().running);
+            map.retain(|_, e| e.state().ended.is_none_or(|ended| ended.elapsed() < FRESH));
         }
         map.insert(exec.id.to_string(), exec);
     }
@@ -108,6 +113,7 @@ impl Exec {
         let mut state = self.state();
         state.running = false;
         state.exit_code = Some(code);
+        state.ended = Some(Instant::now());
         state.pid = 0;
         drop(state);
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -173,24 +179,23 @@ impl Engine {
         Ok(id)
     }
 
-    /// Tells whether an exec instance may be started, and whether it has a terminal.
+    /// Tells whether an exec instance may be started.
     ///
     /// # Errors
     /// [`Error::NoSuchExec`]; [`Error::Conflict`] when it was started before
     /// or its container does not run.
-    pub fn exec_startable(&self, id: &str) -> Result<bool, Error> {
+    pub fn exec_startable(&self, id: &str) -> Result<(), Error> {
         let exec = self.0.execs.find(id)?;
         exec.container.require_running("exec")?;
-        exec.state().require_fresh(id)?;
-        Ok(exec.wish.tty)
+        exec.state().require_fresh(id)
     }
 
-    /// Starts an exec instance. `size` is rows and columns of the terminal.
+    /// Starts an exec instance. The stream has the form that this request's `Tty` names, whatever the process has.
     ///
     /// # Errors
     /// [`Error::Conflict`] when it was started before or the container does
     /// not run; [`Error::Command`] when the program cannot be executed.
-    pub async fn exec_start(&self, id: &str, detach: bool, size: Option<[u32; 2]>) -> Result<ExecStarted, Error> {
+    pub async fn exec_start(&self, id: &str, how: &ExecStart) -> Result<ExecStarted, Error> {
         let exec = self.0.execs.find(id)?;
         exec.container.require_running("exec")?;
         {
@@ -200,8 +205,8 @@ impl Engine {
             state.running = true;
         }
         self.tell_exec(&exec, &format!("exec_start: {}", exec.command()), &[]);
-        match self.run_exec(&exec, detach, size).await {
-            Ok(session) if detach => {
+        match self.run_exec(&exec, how).await {
+            Ok(session) if how.detach => {
                 tokio::spawn(async move { session.finish(Reason::Client).await });
                 Ok(ExecStarted::Detached)
             }
@@ -213,8 +218,8 @@ impl Engine {
         }
     }
 
-    async fn run_exec(&self, exec: &Arc<Exec>, detach: bool, size: Option<[u32; 2]>) -> Result<ExecSession, Error> {
-        let plan = exec_plan(exec, detach, size)?;
+    async fn run_exec(&self, exec: &Arc<Exec>, how: &ExecStart) -> Result<ExecSession, Error> {
+        let plan = exec_plan(exec, how.detach, how.console_size)?;
         let gone = |e: std::io::Error| Error::Runtime { message: format!("cannot reach the shim: {e}") };
         let request = Request::Exec(Box::new(plan));
         let mut frames = Frames::streams(shim::open(&self.run_dir(&exec.container.id), &request).await.map_err(gone)?);
@@ -227,10 +232,11 @@ impl Engine {
         *exec.requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
         let wish = &exec.wish;
         let manner = Manner {
-            plain: wish.tty,
-            stdin: wish.attach_stdin && !detach,
+            plain: how.tty,
+            stdin: wish.attach_stdin && !how.detach,
             stdout: wish.attach_stdout || wish.tty,
-            stderr: wish.attach_stderr,
+            // Without frames the two could not be told apart, and Docker sends the one.
+            stderr: wish.attach_stderr && !how.tty,
             keys: if wish.tty && wish.attach_stdin { Some(Scanner::new(&wish.detach_keys)?) } else { None },
         };
         Ok(ExecSession { engine: self.clone(), exec: Arc::clone(exec), frames, requests, manner })
@@ -288,40 +294,35 @@ impl Engine {
 }
 
 impl ExecSession {
-    /// Whether it has a terminal: plain bytes instead of frames.
-    pub fn tty(&self) -> bool {
-        self.manner.plain
-    }
-
     /// Carries the bytes until the process ends or the client goes; the
     /// process goes on without client. Its exit code is visible before the
     /// writer is closed.
-    pub async fn run<R, W>(mut self, reader: R, mut writer: W)
+    pub async fn run<R, W, G>(mut self, mut client: Peer<R, W, G>)
     where
         R: AsyncRead + Unpin + Send,
         W: AsyncWrite + Unpin + Send,
+        G: Future<Output = ()> + Unpin + Send,
     {
         let (mut frames, mut to) = self.frames.split();
-        let reason =
-            pump::run(&mut frames, &mut to, Some(&mut self.requests), &mut self.manner, reader, &mut writer).await;
+        let reason = pump::run(&mut frames, &mut to, Some(&mut self.requests), &mut self.manner, &mut client).await;
         let over = matches!(reason, Reason::Shim(_));
         if over {
             note(&self.engine, &self.exec, exit_of(reason));
-            let _ = writer.shutdown().await;
+            let _ = client.writer.shutdown().await;
             return;
         }
         if matches!(reason, Reason::Keys) {
             self.engine.tell_exec(&self.exec, "exec_detach", &[]);
         }
-        let _ = writer.shutdown().await;
-        drop(writer);
+        let _ = client.writer.shutdown().await;
+        drop(client);
         let exit = pump::drain(&mut frames).await;
         note(&self.engine, &self.exec, exit);
     }
 
     /// Waits for the end and keeps the first `limit` bytes of output. A
     /// process that takes longer than `timeout` is killed.
-    pub(super) async fn keep(self, limit: usize, timeout: std::time::Duration) -> Kept {
+    pub(super) async fn keep(self, limit: usize, timeout: Duration) -> Kept {
         let (mut frames, mut to) = self.frames.split();
         let mut output = Vec::new();
         let mut read = async || loop {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use budu_runtime::protocol::{self, Event, ExitRecord, Failure};
 use budu_sys::cgroup::{Cgroup, CgroupPath, Layout};
@@ -112,15 +113,15 @@ impl Engine {
 
     fn settle(&self, container: &Arc<Container>, ran: i64) -> Result<(), Error> {
         let record = container.record();
-        if record.host_config.auto_remove {
+        if record.host_config.auto_remove && !container.comes_back.load(Ordering::Relaxed) {
             return self.remove_now(container, true);
         }
         let wait = restart::decide(&record.host_config.restart_policy, &mut container.state(), ran);
         // On disk before anybody is told; synced after, since that takes long.
-        self.save_state(container, false)?;
-        match wait {
-            Some(wait) => self.restart_later(container, wait),
-            None => container.ended(),
+        self.keep_state(container, false);
+        container.ended(wait.is_some());
+        if let Some(wait) = wait {
+            self.restart_later(container, wait);
         }
         self.sync_state_later(container);
         Ok(())
@@ -139,11 +140,11 @@ impl Engine {
 }
 
 impl Container {
-    /// Wakes everybody who waits for the end.
-    pub(super) fn ended(&self) {
+    /// Wakes everybody who waits for the end; `again` when its policy starts it again.
+    pub(super) fn ended(&self, again: bool) {
         let code = i64::from(self.state().exit_code);
         self.progress.send_modify(|p| {
-            p.running = false;
+            p.running = again;
             p.exits += 1;
             p.exit_code = code;
         });

@@ -1,17 +1,21 @@
 //! Kill: any signal.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use budu_runtime::protocol::Request;
 use budu_spec::signal;
+use tokio::sync::watch;
 
-use super::Container;
 use super::record::Status;
 use super::why::By;
+use super::{Container, Progress};
 use crate::{Engine, Error};
 
 /// SIGKILL.
 pub(super) const KILL: i32 = 9;
+/// How long a killed container may take to end; its last log lines alone get ten seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// SIGTERM, what asks a container to stop unless its image says otherwise.
 const TERM: i32 = 15;
 
@@ -46,7 +50,9 @@ impl Engine {
         let before = progress.borrow().exits;
         self.signal(&container, number).await?;
         if number == KILL {
-            let _ = progress.wait_for(|p| p.exits > before || p.removed).await;
+            killed(&mut progress, before)
+                .await
+                .map_err(|error| error.prefixed(&format!("cannot kill container: {name}")))?;
         }
         Ok(())
     }
@@ -56,11 +62,27 @@ impl Engine {
         let control = container.running_control()?;
         control.ask(container.id.as_str(), Request::Signal { signal: number, all: false }).await?;
         self.tell(container, "kill", &[("signal", number.to_string())]);
-        // Frozen processes do not even die.
-        if number == KILL && container.state().status == Status::Paused {
-            let _ = control.ask(container.id.as_str(), Request::Resume).await;
+        // Frozen processes do not even die, and a pause may be under way.
+        let ends = number == KILL || number == stop_signal(container);
+        if ends && (container.state().status == Status::Paused || container.turn.try_lock().is_err()) {
+            // It is not paused any more, or not there any more: as wished.
+            let _ = self.thaw(container).await;
         }
         Ok(())
+    }
+}
+
+/// Waits until a container ended that was sent SIGKILL: more often than `before`.
+///
+/// # Errors
+/// [`Error::Runtime`] when the kernel does not let go of it, as of a process that waits for a dead disk.
+pub(super) async fn killed(progress: &mut watch::Receiver<Progress>, before: u64) -> Result<(), Error> {
+    let end = progress.wait_for(|p| p.exits > before || !p.running || p.removed);
+    match tokio::time::timeout(PATIENCE, end).await {
+        Ok(_) => Ok(()),
+        Err(_) => {
+            Err(Error::Runtime { message: "tried to kill container, but did not receive an exit event".to_owned() })
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use budu_spec::docker::HostConfig;
 
 use super::endpoints::parse_link;
 use super::merge::key;
-use super::record::{RECORD_FILE, Record, save};
+use super::record::Record;
 use super::{Container, ports};
 use crate::{Engine, Error};
 
@@ -87,13 +87,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`], [`Error::Invalid`] when there is no such link.
-    pub fn remove_link(&self, name: &str) -> Result<(), Error> {
+    pub async fn remove_link(&self, name: &str) -> Result<(), Error> {
         let path = name.trim_start_matches('/');
         let (parent, alias) = path
             .rsplit_once('/')
             .filter(|(parent, _)| !parent.is_empty())
             .ok_or_else(|| Error::invalid("Conflict, cannot remove the default link name of the container"))?;
         let container = self.find(parent)?;
+        let _turn = container.turn.lock().await;
         let mut record = (*container.record()).clone();
         let links = record.host_config.links.get_or_insert_default();
         let before = links.len();
@@ -101,9 +102,7 @@ impl Engine {
         if links.len() == before {
             return Err(Error::Runtime { message: format!("Could not get entity for /{path}") });
         }
-        save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable())?;
-        container.set_record(record);
-        Ok(())
+        self.save_record(&container, record)
     }
 }
 

@@ -9,13 +9,11 @@ use budu_runtime::protocol;
 use budu_spec::units;
 use bytes::{BufMut, Bytes, BytesMut};
 use jiff::Timestamp;
-use rustix::fs::inotify;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::record::{Record, Status};
 use super::{Container, Progress};
-use crate::log::{self, LogFiles};
+use crate::log::{self, Changes, LogFiles, Watched};
 use crate::{Engine, Error};
 
 /// Which part of a log, and how it is shown.
@@ -52,8 +50,7 @@ pub struct LogStream {
 
 #[derive(Debug)]
 pub(crate) struct Follow {
-    /// An inotify descriptor: read like a pipe, and nothing else is done with it.
-    changes: pipe::Receiver,
+    changes: Watched,
     progress: watch::Receiver<Progress>,
     /// Keeps the progress channel open.
     _container: Arc<Container>,
@@ -82,28 +79,26 @@ impl Engine {
         }
         let files = self.log_files(&record).filter(|files| files.readable).ok_or(Error::UnreadableLog)?;
         let follow = match options.follow {
-            true => Some(Follow::new(&files.path, &container).map_err(Error::io("watch", &files.path))?),
+            true => Some(self.follow_log(&files.path, &container).map_err(Error::io("watch", &files.path))?),
             false => None,
         };
         let start = Start::Search { since: options.since, tail: options.tail };
         let reader = Reader::open(&files.path, files.format, start).map_err(Error::io("open", &files.path))?;
         Ok(LogStream { options, tty: record.config.tty, reader, follow, over: false })
     }
+
+    /// Waits for more of a container's log from now on.
+    pub(crate) fn follow_log(&self, path: &Path, container: &Arc<Container>) -> io::Result<Follow> {
+        Follow::new(&self.log_changes()?, path, container)
+    }
 }
 
 impl Follow {
-    pub(crate) fn new(path: &Path, container: &Arc<Container>) -> io::Result<Follow> {
-        let fd = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
-        let flags = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    fn new(changes: &Arc<Changes>, path: &Path, container: &Arc<Container>) -> io::Result<Follow> {
         let directory = path.parent().unwrap_or(path);
         log::make_directory(directory)?;
-        inotify::add_watch(&fd, directory, flags)?;
-        let progress = container.progress.subscribe();
-        Ok(Follow {
-            changes: pipe::Receiver::from_owned_fd_unchecked(fd)?,
-            progress,
-            _container: Arc::clone(container),
-        })
+        let changes = changes.watch(directory)?;
+        Ok(Follow { changes, progress: container.progress.subscribe(), _container: Arc::clone(container) })
     }
 
     /// Waits until something was written or the container ended. True when
@@ -113,7 +108,7 @@ impl Follow {
             return false;
         }
         tokio::select! {
-            () = written(&mut self.changes) => {}
+            () = self.changes.changed() => {}
             _ = self.progress.changed() => {}
         }
         true
@@ -121,14 +116,8 @@ impl Follow {
 
     /// Waits until something was written.
     pub(crate) async fn written(&mut self) {
-        written(&mut self.changes).await;
+        self.changes.changed().await;
     }
-}
-
-async fn written(changes: &mut pipe::Receiver) {
-    let ready = changes.readable().await;
-    let mut waste = [0u8; 1024];
-    while ready.is_ok() && changes.try_read(&mut waste).is_ok_and(|n| n > 0) {}
 }
 
 impl LogStream {
@@ -145,6 +134,8 @@ impl LogStream {
     /// Returns the next piece; `None` at the end. A failing read ends the log.
     pub async fn next(&mut self) -> Option<Bytes> {
         while !self.over {
+            // A long log of which nothing is wanted leaves others their time.
+            tokio::task::coop::consume_budget().await;
             let mut out = BytesMut::new();
             self.show_all(&mut out);
             if !out.is_empty() {
@@ -280,12 +271,12 @@ mod tests {
         let container = Arc::new(Container::new(record("x"), State::default()));
         container.progress.send_modify(|p| p.running = true);
         let mut log = stream(&path, LogOptions::default());
-        log.follow = Some(Follow::new(&path, &container).unwrap());
+        log.follow = Some(Follow::new(&Changes::start().unwrap(), &path, &container).unwrap());
         std::fs::write(&path, line("first", "stdout", 1)).unwrap();
         assert_eq!(log.next().await.unwrap(), "first\n");
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(line("last", "stdout", 3).as_bytes()).unwrap();
-        container.ended();
+        container.ended(false);
         assert_eq!(log.next().await.unwrap(), "last\n");
         assert!(log.next().await.is_none());
     }

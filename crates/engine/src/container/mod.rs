@@ -15,6 +15,7 @@ mod exit;
 mod export;
 mod health;
 pub(crate) mod inspect;
+mod keep;
 mod kill;
 mod links;
 pub(crate) mod list;
@@ -47,10 +48,11 @@ pub(crate) mod wait;
 pub(crate) mod why;
 
 pub(crate) use mounts::{Kind, lease_holder};
-pub use pump::read_by_peer;
+pub use pump::{Peer, read_by_peer};
 pub(crate) use remove::discard;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use budu_spec::Id;
@@ -67,7 +69,7 @@ pub(crate) struct Container {
     pub(crate) id: Id,
     record: Mutex<Arc<Record>>,
     state: Mutex<State>,
-    /// Held by start, exit and remove, one at a time.
+    /// Held by whatever changes its status or its record, one at a time.
     pub(crate) turn: tokio::sync::Mutex<()>,
     /// What waiters wait for.
     pub(crate) progress: watch::Sender<Progress>,
@@ -81,6 +83,10 @@ pub(crate) struct Container {
     pub(crate) prober: Mutex<Option<tokio::task::AbortHandle>>,
     /// Who wants it to end, from the signal to the end.
     pub(crate) intent: Mutex<Option<why::Intent>>,
+    /// It is being restarted by hand: `AutoRemove` does not take it at the end between.
+    pub(crate) comes_back: AtomicBool,
+    /// Its files on disk.
+    written: Mutex<keep::Written>,
 }
 
 /// How far a container's life is.
@@ -94,6 +100,8 @@ pub(crate) struct Progress {
     pub(crate) exit_code: i64,
     /// It exists no more.
     pub(crate) removed: bool,
+    /// It was to be removed, and could not.
+    pub(crate) stuck: bool,
 }
 
 impl Container {
@@ -114,6 +122,8 @@ impl Container {
             forwarding: Mutex::default(),
             prober: Mutex::default(),
             intent: Mutex::default(),
+            comes_back: AtomicBool::new(false),
+            written: Mutex::default(),
         }
     }
 

@@ -82,7 +82,12 @@ pub(super) fn move_name(link: &Linked, dir: &Path) -> Result<(), Error> {
 
 fn put(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
     let path = dir.join(name);
-    let write = || fs::File::options().write(true).create(true).truncate(true).open(&path)?.write_all(text.as_bytes());
+    // The container has this very file mounted. Cut off after it is written: where there is no room, the old one stays.
+    let write = || {
+        let mut file = fs::File::options().write(true).create(true).truncate(false).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        file.set_len(text.len() as u64)
+    };
     write().map_err(Error::io("write", &path))
 }
 

@@ -1,5 +1,6 @@
 //! Bytes between a client and a shim.
 
+use std::future::Future;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -42,25 +43,40 @@ pub(super) enum Reason {
     Client,
 }
 
+/// Two halves of a client's connection, and what tells that both are closed.
+///
+/// The end of the input says only that the client sends nothing more. `gone` resolves when it does not listen either,
+/// as soon as that can be known; a writer alone learns of it with the next byte, which may never come.
+#[derive(Debug)]
+pub struct Peer<R, W, G> {
+    /// What the client sends.
+    pub reader: R,
+    /// What it receives.
+    pub writer: W,
+    /// Resolves when the client has closed its connection; pending forever where nothing tells.
+    pub gone: G,
+}
+
 /// Carries bytes until the shim, the client or the user ends it. One buffer
 /// each way: who reads slowly is written to slowly.
-pub(super) async fn run<R, W>(
+pub(super) async fn run<R, W, G>(
     frames: &mut Frames<OwnedReadHalf>,
     shim: &mut OwnedWriteHalf,
     requests: Option<&mut mpsc::Receiver<Request>>,
     manner: &mut Manner,
-    reader: R,
-    writer: &mut W,
+    client: &mut Peer<R, W, G>,
 ) -> Reason
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
+    G: Future<Output = ()> + Unpin,
 {
+    let Peer { reader, writer, gone } = client;
     let Manner { plain, stdin, stdout, stderr, keys } = manner;
     let wishes = [*stdout, *stderr];
     tokio::select! {
         reason = output(frames, *plain, wishes, writer) => reason,
-        reason = input(shim, requests, *stdin, keys.as_mut(), reader) => reason,
+        reason = input(shim, requests, *stdin, keys.as_mut(), reader, gone) => reason,
     }
 }
 
@@ -93,13 +109,18 @@ async fn output<W: AsyncWrite + Unpin>(
 }
 
 /// From the client, and from whoever resizes the terminal, to the shim.
-async fn input<R: AsyncRead + Unpin>(
+async fn input<R, G>(
     shim: &mut OwnedWriteHalf,
     mut requests: Option<&mut mpsc::Receiver<Request>>,
     stdin: bool,
     mut keys: Option<&mut Scanner>,
-    mut reader: R,
-) -> Reason {
+    reader: &mut R,
+    gone: &mut G,
+) -> Reason
+where
+    R: AsyncRead + Unpin,
+    G: Future<Output = ()> + Unpin,
+{
     let mut buffer = vec![0u8; HEADER + INPUT];
     let mut open = true;
     loop {
@@ -107,6 +128,7 @@ async fn input<R: AsyncRead + Unpin>(
             request = next(&mut requests) => {
                 let _ = shim.write_all(&protocol::encode(&request)).await;
             }
+            () = &mut *gone, if !open => return Reason::Client,
             read = reader.read(&mut buffer[HEADER..]), if open => {
                 let count = read.unwrap_or(0);
                 open = count > 0;

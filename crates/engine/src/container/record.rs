@@ -142,13 +142,15 @@ pub(crate) fn save<T: Serialize>(dir: &Path, name: &str, value: &T, durable: boo
 
 fn replace(dir: &Path, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    if durable {
-        file.sync_data()?;
-    }
-    drop(file);
-    fs::rename(&temporary, path)?;
+    let publish = || {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_data()?;
+        }
+        fs::rename(&temporary, path)
+    };
+    publish().inspect_err(|_| _ = fs::remove_file(&temporary))?;
     if durable { File::open(dir)?.sync_all() } else { Ok(()) }
 }
 
@@ -159,29 +161,6 @@ pub(crate) fn load<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", &path)(e)),
-    }
-}
-
-impl crate::Engine {
-    /// Writes a container's state. `durable` as for [`save`], but never for
-    /// containers that are removed when they end.
-    pub(crate) fn save_state(&self, container: &super::Container, durable: bool) -> Result<(), Error> {
-        let state = container.state().clone();
-        let durable = durable && container.record().durable();
-        save(&self.data_dir(&container.id), STATE_FILE, &state, durable)
-    }
-
-    /// Makes a state that was written survive a power cut, in the background.
-    pub(crate) fn sync_state_later(&self, container: &super::Container) {
-        if !container.record().durable() {
-            return;
-        }
-        let dir = self.data_dir(&container.id);
-        tokio::task::spawn_blocking(move || {
-            // A container that was removed meanwhile has nothing to keep.
-            let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-            let _ = sync(&dir.join(STATE_FILE)).and_then(|()| sync(&dir));
-        });
     }
 }
 

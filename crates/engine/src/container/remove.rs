@@ -30,7 +30,9 @@ impl Engine {
         }
         loop {
             if force {
-                self.end(&container).await;
+                self.end(&container).await.map_err(|error| {
+                    error.prefixed(&format!("cannot remove container \"{name}\": could not kill container"))
+                })?;
             }
             let _turn = container.turn.lock().await;
             if container.progress.borrow().removed {
@@ -48,7 +50,7 @@ impl Engine {
     }
 
     /// Ends a container for good: no policy starts it again.
-    async fn end(&self, container: &Arc<Container>) {
+    async fn end(&self, container: &Arc<Container>) -> Result<(), Error> {
         let status = {
             let mut state = container.state();
             if state.status.is_running() {
@@ -60,17 +62,19 @@ impl Engine {
         let before = progress.borrow().exits;
         match status {
             Status::Restarting => {
-                container.state().status = Status::Exited;
-                container.ended();
+                // It may just be started, and is looked at again.
+                let _turn = container.turn.lock().await;
+                container.give_up_restart();
             }
             status if status.is_running() => {
                 container.intend(By::Remove, kill::KILL, None);
                 // It may end by itself at this very moment.
                 let _ = self.signal(container, kill::KILL).await;
-                let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
+                kill::killed(&mut progress, before).await?;
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Removes all containers that do not run and pass the filters `label`,
@@ -90,7 +94,9 @@ impl Engine {
             if !idle || record.created > until || !filters.labels_match(&record.config.labels) {
                 continue;
             }
-            let size = self.sizes(&container).ok().and_then(|(rw, _)| rw).unwrap_or(0);
+            let (engine, counted) = (self.clone(), Arc::clone(&container));
+            let sizes = tokio::task::spawn_blocking(move || engine.sizes(&counted)).await;
+            let size = sizes.ok().and_then(Result::ok).and_then(|(rw, _)| rw).unwrap_or(0);
             if self.remove(container.id.as_str(), false, false).await.is_ok() {
                 ids.push(container.id.to_string());
                 bytes += u64::try_from(size).unwrap_or(0);
@@ -110,7 +116,8 @@ impl Engine {
             state.status = Status::Dead;
             state.error = error.to_string();
             drop(state);
-            container.ended();
+            container.ended(false);
+            container.progress.send_modify(|p| p.stuck = true);
             return result;
         }
         self.forget(container);

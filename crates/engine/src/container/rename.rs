@@ -1,7 +1,6 @@
 //! Rename.
 
 use super::create::check_name;
-use super::record::{RECORD_FILE, save};
 use crate::{Engine, Error};
 
 impl Engine {
@@ -23,15 +22,14 @@ impl Engine {
         }
         self.reserve_name(Some(new), &container.id)?;
         let old = std::mem::replace(&mut record.name, new.to_owned());
-        if let Err(error) = save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable()) {
+        if let Err(error) = self.save_record(&container, record) {
             self.free_name(new, &container.id);
             return Err(error);
         }
-        container.set_record(record);
         self.free_name(&old, &container.id);
         if let Some(sandbox) = self.networks().rename(container.id.as_str(), new) {
             container.state().sandbox = Some(sandbox);
-            self.save_state(&container, false)?;
+            self.keep_state(&container, false);
         }
         self.tell(&container, "rename", &[("oldName", format!("/{old}"))]);
         Ok(())

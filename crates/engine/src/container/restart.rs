@@ -1,6 +1,7 @@
 //! Restart policies.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use budu_spec::docker::RestartPolicy;
@@ -67,8 +68,7 @@ impl Engine {
             };
             if due && let Err(error) = engine.launch(&container).await {
                 tracing::warn!(container = %container.id, %error, "restart by policy failed");
-                container.state().status = Status::Exited;
-                container.ended();
+                container.ended(false);
             }
         });
     }
@@ -82,11 +82,13 @@ impl Engine {
         if container.state().status.is_running() {
             container.intend(By::Restart, super::kill::stop_signal(&container), timeout);
         }
-        match self.stop_container(&container, signal, timeout).await {
-            Ok(()) | Err(Error::NotModified { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        self.start(container.id.as_str()).await?;
+        container.comes_back.store(true, Ordering::Relaxed);
+        let done = match self.stop_container(&container, signal, timeout).await {
+            Ok(()) | Err(Error::NotModified { .. }) => self.start(container.id.as_str()).await,
+            Err(error) => Err(error),
+        };
+        container.comes_back.store(false, Ordering::Relaxed);
+        done?;
         self.tell(&container, "restart", &[]);
         Ok(())
     }

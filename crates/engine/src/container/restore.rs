@@ -11,7 +11,7 @@ use budu_spec::Id;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::record::{RECORD_FILE, Record, STATE_FILE, State, Status, load};
+use super::record::{RECORD_FILE, Record, Status, load};
 use super::remove::discard;
 use super::shim::{self, Control, Frames};
 use super::why::Senders;
@@ -64,11 +64,16 @@ impl Engine {
             }
         }
         self.end_strays(&containers).await;
-        for container in ended {
-            self.resume_log(&container, false);
-            // What it was connected to is gone with its processes; reclaim frees it.
-            self.ended(&container, None).await;
+        for container in &containers {
+            self.catch_up(container);
         }
+        // Together: each may wait for its log's receiver.
+        let ended = ended.iter().map(|container| {
+            self.resume_log(container, false);
+            // What it was connected to is gone with its processes; reclaim frees it.
+            self.ended(container, None)
+        });
+        futures_util::future::join_all(ended).await;
         self.volumes().unmount_idle().await;
         self.settle_others(&containers).await;
         self.networks().reclaim()?;
@@ -82,8 +87,10 @@ impl Engine {
             let dir = entry.map_err(Error::io("list", &root))?.path();
             match load::<Record>(&dir, RECORD_FILE) {
                 Ok(Some(record)) if dir.file_name().is_some_and(|n| n == record.id.as_str()) => {
-                    let state: State = load(&dir, STATE_FILE)?.unwrap_or_default();
-                    list.push(Arc::new(Container::new(record, state)));
+                    match self.load_state(&dir, &record) {
+                        Ok((state, written)) => list.push(Arc::new(Container::new(record, state).with(written))),
+                        Err(error) => tracing::error!(%error, "container state skipped"),
+                    }
                 }
                 Ok(None) if !dir.join(RECORD_FILE).exists() => {
                     // Its creation or removal was cut short.
@@ -157,7 +164,7 @@ impl Engine {
             if status == Status::Restarting {
                 // Its pause is over or never counted; the policy decides anew.
                 container.state().status = Status::Exited;
-                container.ended();
+                container.ended(false);
             }
             if !record.host_config.auto_remove && status != Status::Created {
                 self.resume_log(container, false);

@@ -44,6 +44,7 @@ impl Engine {
                 Status::Created | Status::Exited => {}
             }
             state.restart_count = 0;
+            state.failures = 0;
             state.stopped_by_hand = false;
             state.why = None;
         }
@@ -65,9 +66,10 @@ impl Engine {
             state.exit_code = code;
             state.pid = 0;
             state.sandbox = None;
-            if state.status != Status::Exited {
-                state.status = Status::Created;
-            }
+            state.status = match state.status {
+                Status::Exited | Status::Restarting => Status::Exited,
+                _ => Status::Created,
+            };
         }
         let _ = fs::remove_dir_all(self.run_dir(&container.id));
         self.unready_mounts(container).await;
@@ -75,7 +77,7 @@ impl Engine {
         if container.record().host_config.auto_remove {
             self.remove_now(container, true)?;
         } else {
-            self.save_state(container, false)?;
+            self.keep_state(container, false);
         }
         Err(error)
     }
@@ -122,7 +124,6 @@ impl Engine {
             state.error.clear();
             state.oom_killed = false;
             state.started_at = clock::now();
-            state.finished_at = 0;
             state.sandbox = Some(sandbox);
             health::begin(&mut state, &container.record().config);
         }
@@ -130,9 +131,7 @@ impl Engine {
         container.set_control(Some(control));
         container.take_intent();
         container.progress.send_modify(|p| p.running = true);
-        if let Err(error) = self.save_state(container, false) {
-            tracing::warn!(container = %container.id, %error, "the state is kept in memory only");
-        }
+        self.keep_state(container, false);
         self.tell_linked(container);
         self.tell(container, "start", &[]);
         health::start(self, container);

@@ -11,6 +11,29 @@ use crate::{Engine, Error};
 /// Seconds between the stop signal and SIGKILL when nobody says otherwise.
 const GRACE: i64 = 10;
 
+impl Container {
+    /// Notes that somebody stops a container that runs. False when it does not.
+    fn mark_stopped(&self) -> bool {
+        let mut state = self.state();
+        let runs = matches!(state.status, Status::Running | Status::Paused);
+        state.stopped_by_hand |= runs;
+        runs
+    }
+
+    /// Lets a container rest that waits for its restart. False when it does not; the caller holds its turn.
+    pub(super) fn give_up_restart(&self) -> bool {
+        let mut state = self.state();
+        if state.status != Status::Restarting {
+            return false;
+        }
+        state.stopped_by_hand = true;
+        state.status = Status::Exited;
+        drop(state);
+        self.ended(false);
+        true
+    }
+}
+
 impl Engine {
     /// Stops a container: `signal` or its own stop signal, then, after
     /// `timeout` seconds or its own, SIGKILL. A negative timeout waits forever.
@@ -33,18 +56,15 @@ impl Engine {
             None => kill::stop_signal(container),
         };
         let mut progress = container.progress.subscribe();
-        {
-            let mut state = container.state();
-            match state.status {
-                Status::Running | Status::Paused => state.stopped_by_hand = true,
-                Status::Restarting => {
-                    state.stopped_by_hand = true;
-                    state.status = Status::Exited;
-                    drop(state);
-                    container.ended();
-                    return self.save_state(container, true);
+        if !container.mark_stopped() {
+            // A start, or an end that a policy follows, may be under way: they hold the turn.
+            let _turn = container.turn.lock().await;
+            if !container.mark_stopped() {
+                if !container.give_up_restart() {
+                    return Err(Error::NotModified { id: container.id.to_string() });
                 }
-                _ => return Err(Error::NotModified { id: container.id.to_string() }),
+                self.keep_state(container, true);
+                return Ok(());
             }
         }
         let timeout = timeout.or(container.record().config.stop_timeout).unwrap_or(GRACE);
@@ -62,7 +82,9 @@ impl Engine {
             container.intend_by_force();
             // Whoever ends between the two signals is as stopped as wished.
             let _ = self.signal(container, kill::KILL).await;
-            let _ = progress.wait_for(|p| p.exits > before || !p.running || p.removed).await;
+            kill::killed(&mut progress, before)
+                .await
+                .map_err(|error| error.prefixed(&format!("cannot stop container: {}", container.id)))?;
         }
         self.tell(container, "stop", &[]);
         Ok(())
@@ -84,7 +106,7 @@ impl Engine {
                 container.intend(By::Shutdown, kill::stop_signal(&container), Some(timeout));
                 let _ = engine.stop_container(&container, None, Some(timeout)).await;
                 container.state().stopped_by_hand = by_hand;
-                let _ = engine.save_state(&container, true);
+                engine.keep_state(&container, true);
             }));
         }
         for stop in stops {

@@ -4,7 +4,7 @@ use budu_runtime::limits;
 use budu_spec::docker::{ApiVersion, ContainerUpdate, HostConfig, Resources};
 use budu_spec::oci;
 
-use super::record::{RECORD_FILE, Record, Status, save};
+use super::record::{Record, Status};
 use super::{Container, resources, spec, validate};
 use crate::{Engine, Error};
 
@@ -33,12 +33,13 @@ impl Engine {
         let mut host = before.host_config.clone();
         merge(&mut host, &wish).map_err(cannot)?;
         validate::restart(&host)?;
-        if matches!(status, Status::Running | Status::Paused) {
-            self.limit(&container, &before, &wish.resources).map_err(cannot)?;
+        self.save_record(&container, Record { host_config: host, ..Record::clone(&before) }).map_err(cannot)?;
+        if matches!(status, Status::Running | Status::Paused)
+            && let Err(error) = self.limit(&container, &before, &wish.resources)
+        {
+            self.restore_record(&container, before);
+            return Err(cannot(error));
         }
-        let record = Record { host_config: host, ..Record::clone(&before) };
-        save(&self.data_dir(&container.id), RECORD_FILE, &record, record.durable()).map_err(cannot)?;
-        container.set_record(record);
         self.tell(&container, "update", &[]);
         Ok(warnings)
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use budu_spec::docker::WaitAnswer;
+use budu_spec::docker::{WaitAnswer, WaitError};
 
 use crate::{Engine, Error};
 
@@ -49,15 +49,17 @@ impl Engine {
             // The container is held, so that the channel cannot close.
             let reached = progress
                 .wait_for(|p| match condition {
-                    WaitCondition::NotRunning => !p.running || p.removed,
+                    // An end counts, even when a policy starts it again at once.
+                    WaitCondition::NotRunning => !p.running || p.exits > before || p.removed,
                     WaitCondition::NextExit => p.exits > before || p.removed,
-                    WaitCondition::Removed => p.removed,
+                    WaitCondition::Removed => p.removed || p.stuck,
                 })
                 .await
                 .map(|p| *p)
                 .unwrap_or_default();
-            drop(container);
-            WaitAnswer { status_code: reached.exit_code, error: None }
+            let stuck = condition == WaitCondition::Removed && !reached.removed;
+            let error = stuck.then(|| WaitError { message: container.state().error.clone() });
+            WaitAnswer { status_code: reached.exit_code, error }
         })
     }
 }

@@ -16,7 +16,6 @@ use super::about::About;
 use super::driver::Driver;
 use super::sink::Sink;
 use crate::container::Container;
-use crate::container::logs::Follow;
 use crate::container::record::Record;
 use crate::{Engine, Error};
 
@@ -135,6 +134,7 @@ impl Engine {
         *slot = Some(Arc::clone(&forwarding));
         drop(slot);
         let work = Work {
+            engine: self.clone(),
             container: Arc::clone(container),
             sent: Acknowledged::of(&files.path),
             path: files.path,
@@ -172,6 +172,7 @@ fn sink(record: &Record) -> Result<Option<Sink>, Error> {
 
 /// One log, one receiver.
 struct Work {
+    engine: Engine,
     container: Arc<Container>,
     path: PathBuf,
     sent: Acknowledged,
@@ -189,14 +190,17 @@ impl Work {
 
     async fn send_all(&mut self) -> io::Result<()> {
         let mut reader = Reader::open(&self.path, LogFormat::Local, Start::At(self.sent.position()))?;
-        let mut follow = Follow::new(&self.path, &self.container)?;
+        let mut follow = self.engine.follow_log(&self.path, &self.container)?;
         loop {
             while self.prepare(&mut reader) {
                 self.deliver().await;
                 if self.forwarding.stage() == Stage::Over {
                     return Ok(());
                 }
-                self.sent.note(reader.position())?;
+                if let Err(error) = self.sent.note(reader.position()) {
+                    // After a crash it would be sent twice: better than never again.
+                    tracing::warn!(container = %self.container.id, %error, "what was sent of its log is not noted");
+                }
             }
             // Asked before the last look: what is written after it is not the last.
             let finishing = self.forwarding.stage() != Stage::Following;

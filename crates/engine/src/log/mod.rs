@@ -9,9 +9,11 @@
 //! - `options`: what Docker takes and refuses; `driver`: the table of drivers.
 //! - `syslog`, `gelf`, `fluentd`, `journald`: how messages look; `wire`: how they
 //!   travel; `sink`: both; `forward`: who sends, from where to where.
+//! - `changes`: who waits for more of a log.
 //! - `about`: tag, labels and variables of a container; `plan`: what the shim is told.
 
 mod about;
+mod changes;
 mod driver;
 mod fluentd;
 mod forward;
@@ -24,6 +26,7 @@ mod syslog;
 mod tag;
 mod wire;
 
+pub(crate) use changes::{Changes, Watched};
 pub use driver::DRIVERS;
 pub(crate) use forward::Forwarding;
 pub use options::check;

@@ -10,7 +10,7 @@ use super::create::check_name;
 use super::record::{RECORD_FILE, Record};
 use super::snapshot::Snapshot;
 use super::{LOCAL, Volumes};
-use crate::container::record::{self as container_record, Status, save};
+use crate::container::record::{Status, save};
 use crate::container::{Container, Kind};
 use crate::{Engine, Error};
 
@@ -47,9 +47,7 @@ impl Engine {
                 new.clone_into(&mut mount.source);
             }
         }
-        save(&self.data_dir(&container.id), container_record::RECORD_FILE, &record, record.durable())?;
-        container.set_record(record);
-        Ok(())
+        self.save_record(container, record)
     }
 
     /// [`Volumes::snapshot`], while the containers that run with the volume are paused unless `pause` is off.

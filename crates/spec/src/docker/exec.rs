@@ -57,7 +57,7 @@ pub struct ExecStart {
     /// Do not attach.
     #[serde(deserialize_with = "nullable")]
     pub detach: bool,
-    /// Must agree with create.
+    /// The stream is plain bytes, not frames. Clients say here what they said at create.
     #[serde(deserialize_with = "nullable")]
     pub tty: bool,
     /// Rows and columns.

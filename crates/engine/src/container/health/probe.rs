@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use budu_spec::docker::{ExecCreate, HealthResult};
+use budu_spec::docker::{ExecCreate, ExecStart, HealthResult};
 
 use super::Check;
 use crate::clock;
@@ -29,14 +29,24 @@ pub(super) async fn run(engine: &Engine, container: &Container, check: &Check) -
 async fn attempt(engine: &Engine, container: &Container, check: &Check) -> Result<Kept, Error> {
     let wish =
         ExecCreate { cmd: check.command.clone(), attach_stdout: true, attach_stderr: true, ..ExecCreate::default() };
-    let id = engine.exec_create(container.id.as_str(), wish)?;
-    let kept = match engine.exec_start(&id, false, None).await {
+    let probe = Probe { engine, id: engine.exec_create(container.id.as_str(), wish)? };
+    match engine.exec_start(&probe.id, &ExecStart::default()).await {
         Ok(ExecStarted::Attached(session)) => Ok(session.keep(OUTPUT, check.timeout).await),
         Ok(ExecStarted::Detached) => Err(Error::not_running(container.id.as_str())),
         Err(error) => Err(error),
-    };
-    engine.forget_exec(&id);
-    kept
+    }
+}
+
+/// An exec instance that nobody asks for once its probe is over, or given up because the container ended.
+struct Probe<'a> {
+    engine: &'a Engine,
+    id: String,
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.engine.forget_exec(&self.id);
+    }
 }
 
 fn text(output: &[u8]) -> String {

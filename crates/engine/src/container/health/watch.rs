@@ -56,9 +56,7 @@ fn settle(engine: &Engine, container: &Arc<Container>, check: &Check, result: He
         }
         health.status.clone()
     };
-    if let Err(error) = engine.save_state(container, false) {
-        tracing::warn!(container = %container.id, %error, "the health is kept in memory only");
-    }
+    engine.keep_state(container, false);
     engine.tell(container, &format!("health_status: {status}"), &[]);
     if status == word::UNHEALTHY
         && let Some(action) = Action::of(&container.record().config)
