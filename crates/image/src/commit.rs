@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 
-use budu_spec::Reference;
+use budu_spec::{Digest, Reference};
 use budu_spec::image::{History, ImageConfig, Platform, RunConfig};
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
@@ -43,7 +43,7 @@ impl Store {
     /// [`Error::NoSnapshot`]; [`Error::TooDeep`] for a layer too many; [`Error::Io`] and [`Error::NoSpace`].
     pub fn commit(&self, container: &str, wish: CommitWish) -> Result<Image, Error> {
         let rootfs = self.rootfs(container)?;
-        let (layers, mut config) = self.base(container)?;
+        let (parent, layers, mut config) = self.base(container)?;
         let below: Vec<&std::path::Path> = rootfs.lower.iter().map(AsRef::as_ref).collect();
         let mut diff = Diff { writer: Writer::new(LayerFile::create(self)?), links: Default::default(), any: false };
         changes(&rootfs.upper, &below, |found| diff.tell(found))
@@ -51,6 +51,7 @@ impl Store {
         let any = diff.any;
         let file = diff.writer.finish().map_err(|source| Error::io("write", &rootfs.upper, source))?;
         let layer = if any { Some(file.finish()?) } else { None };
+        config.parent = parent.to_string();
         config.created = Some(wish.created.clone());
         config.author.clone_from(&wish.author);
         config.comment.clone_from(&wish.comment);
@@ -65,8 +66,8 @@ impl Store {
         self.compose(&layers, layer, config, wish.name)
     }
 
-    /// Layers and configuration that a container was made from.
-    fn base(&self, container: &str) -> Result<(Vec<LayerUse>, ImageConfig), Error> {
+    /// Image, layers and configuration that a container was made from.
+    fn base(&self, container: &str) -> Result<(Digest, Vec<LayerUse>, ImageConfig), Error> {
         let state = self.inner.state();
         let missing = || Error::NoSnapshot { container: container.to_owned() };
         let lease = state.leases.get(container).ok_or_else(missing)?;
@@ -77,7 +78,7 @@ impl Store {
             return Err(Error::TooDeep { layers: variant.layers.len() + 1, limit: crate::pull::MAX_LAYERS });
         }
         let config = state.configs.get(&variant.config.digest).map(|config| ImageConfig::clone(config));
-        Ok((variant.layers.clone(), config.unwrap_or_default()))
+        Ok((lease.image, variant.layers.clone(), config.unwrap_or_default()))
     }
 
     /// Makes an image of one layer from an archive, compressed or not.

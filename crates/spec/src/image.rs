@@ -184,6 +184,9 @@ pub struct ImageConfig {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub os_features: Vec<String>,
+    /// Id of the image a container was made from that became this one, on the machine where that happened (Docker).
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
+    pub parent: String,
     /// Defaults of containers made from the image.
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: RunConfig,

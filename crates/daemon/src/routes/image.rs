@@ -25,15 +25,19 @@ pub(crate) async fn inspect(call: Call) -> Reply {
         }
         None => call.app.engine.images().resolve(&call.name)?,
     };
-    ok(&shape(&image, call.version))
+    // One made elsewhere may name a parent that is not here.
+    let parent = &image.config.parent;
+    let parent = if call.app.engine.images().resolve(parent).is_ok() { parent.clone() } else { String::new() };
+    ok(&shape(&image, parent, call.version))
 }
 
 /// An image in the shape of an API version.
-fn shape(image: &Image, version: ApiVersion) -> Value {
+fn shape(image: &Image, parent: String, version: ApiVersion) -> Value {
     let config = &image.config;
     let size = i64::try_from(image.size).unwrap_or(i64::MAX);
     let inspect = ImageInspect {
         id: image.id.to_string(),
+        parent,
         repo_tags: image.tags.iter().map(Reference::familiar).collect(),
         repo_digests: image.digests.clone(),
         comment: config.comment.clone(),

@@ -29,8 +29,8 @@ pub struct ExecCreate {
     /// Attach standard output.
     #[serde(deserialize_with = "nullable")]
     pub attach_stdout: bool,
-    /// Detach key sequence.
-    #[serde(deserialize_with = "nullable")]
+    /// Detach key sequence. docker-py writes the name as in the client's configuration file.
+    #[serde(deserialize_with = "nullable", alias = "detachKeys")]
     pub detach_keys: String,
     /// `KEY=value` entries added to the container's.
     pub env: Option<Vec<String>>,
