@@ -132,11 +132,14 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     match made {
         Ok((born, terminal, relay)) => Ok(Standing { container, born, terminal, relay }),
         Err(failure) => {
-            if container.state.pid != 0 {
-                // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
-                let _ = hooks::poststop(&container, log);
+            // Once it has a process others may delete it as well.
+            if container.seize().unwrap_or(true) {
+                if container.state.pid != 0 {
+                    // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
+                    let _ = hooks::poststop(&container, log);
+                }
+                let _ = container.remove();
             }
-            let _ = container.remove();
             Err(failure)
         }
     }
