@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arguments::Global;
 use super::removal;
+use crate::birth::CLONE_NEWNS;
 use crate::cgroup;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::CgroupPlan;
@@ -69,6 +70,9 @@ pub(crate) struct State {
     /// Its processes keep their caller's session keyring.
     #[serde(default)]
     pub(crate) keep_keyring: bool,
+    /// Mounts there were at its root file system's directory before it, when it has no mount namespace of its own.
+    #[serde(default)]
+    pub(crate) mounts_before: Option<Vec<u64>>,
     /// Hooks wait for its start.
     pub(crate) poststart: bool,
     /// Hooks wait for its end.
@@ -290,8 +294,32 @@ impl Container {
         oci::State { oci_version, id, status, pid, bundle, annotations }
     }
 
+    /// Notes what is mounted where its root file system will be, if that will be for everybody to see.
+    pub(crate) fn note_mounts(&mut self) -> Failing<()> {
+        if self.state.namespaces & CLONE_NEWNS == 0 {
+            self.state.mounts_before = Some(self.root_mounts()?.into_iter().map(|mount| mount.id).collect());
+        }
+        Ok(())
+    }
+
+    /// Unmounts the root file system that it made in its caller's mount namespace, and with that all that is below.
+    pub(crate) fn unmount_root(&self) -> Failing<()> {
+        let Some(before) = &self.state.mounts_before else { return Ok(()) };
+        let own = self.root_mounts()?.into_iter().filter(|mount| !before.contains(&mount.id)).map(|mount| mount.point);
+        removal::detach(own).map_err(failed("unmount the root file system"))
+    }
+
+    fn root_mounts(&self) -> Failing<Vec<removal::Mounted>> {
+        // The kernel's table of mounts knows no links.
+        let Ok(path) = std::fs::canonicalize(&self.state.rootfs) else { return Ok(Vec::new()) };
+        let mut mounts = removal::mounts().map_err(failed("list mounts"))?;
+        mounts.retain(|mount| mount.point == path);
+        Ok(mounts)
+    }
+
     /// Removes the directory and all that is in it.
     pub(crate) fn remove(self) -> Failing<()> {
+        self.unmount_root()?;
         removal::remove(&self.path).map_err(failed(&format!("remove {}", self.path.display())))
     }
 

@@ -175,6 +175,7 @@ fn make(
     let layout = cgroup::layout()?;
     let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
     container.state = state(global, parts, &plan, resolved);
+    container.note_mounts()?;
     // Whoever finds it without a process knows what there may be of it.
     container.save()?;
     let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };

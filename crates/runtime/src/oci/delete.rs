@@ -138,6 +138,7 @@ pub(super) fn destroy(container: Container, log: &Log) -> Failing<()> {
         cgroup::remove(&layout, &container.state.group)?;
     }
     cgroup::leave_rdt(container.state.cgroup.intel_rdt.as_ref(), &container.state.id)?;
+    container.unmount_root()?;
     let outcome = hooks::poststop(&container, log);
     container.remove()?;
     outcome

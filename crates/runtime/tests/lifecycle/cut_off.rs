@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("of_two_starts_one_is_refused", of_two_starts_one_is_refused),
     ("what_was_killed_before_its_program_was_not_started", what_was_killed_before_its_program_was_not_started),
     ("what_is_mounted_in_what_is_left_stays", what_is_mounted_in_what_is_left_stays),
+    ("without_a_mount_namespace_nothing_stays_mounted", without_a_mount_namespace_nothing_stays_mounted),
     ("what_is_being_made_is_not_removed", what_is_being_made_is_not_removed),
     ("a_full_disk_is_an_error_that_leaves_nothing", a_full_disk_is_an_error_that_leaves_nothing),
 ];
@@ -140,6 +141,41 @@ fn what_is_mounted_in_what_is_left_stays(world: &World) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Then the host sees the container's mounts, and they would hide the root file system for good.
+fn without_a_mount_namespace_nothing_stays_mounted(world: &World) -> Result<(), Failed> {
+    let mut config = world.config(&["stat", "/proc/self/exe"]);
+    config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "mount");
+    for paths in ["maskedPaths", "readonlyPaths"] {
+        config["linux"].as_object_mut().unwrap().remove(paths);
+    }
+    let mounted = || -> Vec<String> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours = table.lines().filter(|line| line.contains(&*world.dir.to_string_lossy()));
+        ours.filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()
+    };
+    let root = world.inside("").canonicalize()?;
+    // A root file system that is a mount already stays one.
+    for bound in [false, true] {
+        // Else what cleans up after a failure would find the host's devices in the root file system.
+        let _let_go = LetGo(&root);
+        let _before = bound.then(|| Bound::new(&root, &root));
+        let there = mounted();
+        assert_eq!(there.len(), usize::from(bound));
+        world.run(&config).good();
+        assert_eq!(mounted(), there, "after a run");
+        create(world, &config).good();
+        assert!(mounted().len() > there.len() + 3, "it has its own: {:?}", mounted());
+        world.runtime(&["delete", "--force", world.id()]).good();
+        assert_eq!(mounted(), there, "after its deletion");
+        let mut broken = config.clone();
+        let wrong = json!({"destination": "/m", "type": "nosuchfs", "source": "none"});
+        broken["mounts"].as_array_mut().unwrap().push(wrong);
+        create(world, &broken).refused();
+        assert_eq!(mounted(), there, "after a creation that failed");
+    }
+    Ok(())
+}
+
 /// Its directory has no state at first, and is locked.
 fn what_is_being_made_is_not_removed(world: &World) -> Result<(), Failed> {
     let place = world.dir.join("state").join(world.id());
@@ -172,6 +208,15 @@ impl Bound<'_> {
 impl Drop for Bound<'_> {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+/// Unmounts whatever is mounted at a directory when the value goes.
+struct LetGo<'a>(&'a Path);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        while Command::new("umount").arg("-l").arg(self.0).stderr(Stdio::null()).status().is_ok_and(|s| s.success()) {}
     }
 }
 
