@@ -233,7 +233,10 @@ fn numbers(user: &str, gid: u32) -> Failing<(u32, u32)> {
     let number = |text: &str| {
         // A sign would be read over.
         let digits = Some(text).filter(|text| text.bytes().all(|letter| letter.is_ascii_digit()));
-        digits.unwrap_or_default().parse().map_err(|_| invalid(format!("--user {user:?}: want uid[:gid] as numbers up to 4294967295")))
+        digits
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| invalid(format!("--user {user:?}: want uid[:gid] as numbers up to 4294967295")))
     };
     match user.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
