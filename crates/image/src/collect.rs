@@ -5,7 +5,7 @@ use std::sync::Arc;
 use budu_spec::Digest;
 
 use crate::error::Error;
-use crate::state::Change;
+use crate::state::{Change, State};
 use crate::store::Inner;
 
 /// Keeps blobs and layers from being collected while a pull counts on them. Dropped, it
@@ -23,7 +23,13 @@ impl Hold {
 
     /// Holds the blob or layer of this digest; takes effect at once, whether it exists or not.
     pub(crate) fn add(&mut self, digest: Digest) {
-        *self.inner.state().held.entry(digest).or_default() += 1;
+        let inner = Arc::clone(&self.inner);
+        self.add_in(&mut inner.state(), digest);
+    }
+
+    /// As [`Hold::add`], for who found the digest in this very state.
+    pub(crate) fn add_in(&mut self, state: &mut State, digest: Digest) {
+        *state.held.entry(digest).or_default() += 1;
         self.digests.push(digest);
     }
 }

@@ -39,7 +39,7 @@ impl Store {
     pub fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<Save, Error> {
         let mut hold = Hold::new(&self.inner);
         let (documents, blobs, images) = {
-            let state = self.inner.state();
+            let mut state = self.inner.state();
             let mut chosen: BTreeMap<Digest, BTreeSet<Reference>> = BTreeMap::new();
             for name in names {
                 for (image, reference) in select(&state, name)? {
@@ -51,11 +51,12 @@ impl Store {
                 let record = state.images.get(image).ok_or(Error::NotFound { name: image.to_string() })?;
                 plan.add(&state, record, names, platform)?;
             }
+            // Before anybody else can remove an image, and its content be collected.
+            for digest in &plan.blobs {
+                hold.add_in(&mut state, *digest);
+            }
             (plan.documents(), plan.blobs, chosen.into_keys().map(ImageId).collect())
         };
-        for digest in &blobs {
-            hold.add(*digest);
-        }
         Ok(Save { store: self.clone(), images, documents, blobs, _hold: hold })
     }
 }

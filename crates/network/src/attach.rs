@@ -375,12 +375,11 @@ impl Networks {
     fn move_gateway(&self, before: &Sandbox, after: &mut Sandbox, inside: &mut Route) -> Result<(), Error> {
         let place = |sandbox: &Sandbox| sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone());
         if place(before) == place(after) {
-            self.replace(after, None);
-            return Ok(());
+            return self.replace(after, None);
         }
         if let Some(elements) = elements(before) {
             // Not ours any more before they are taken away.
-            self.replace(&Sandbox { ports: Vec::new(), ..after.clone() }, None);
+            self.replace(&Sandbox { ports: Vec::new(), ..after.clone() }, None)?;
             self.core.withdraw(elements)?;
         }
         let reservations = match (after.gateway(), after.ports.is_empty()) {
@@ -391,7 +390,7 @@ impl Networks {
         if let Some(reservations) = &reservations {
             after.ports = reservations.iter().map(|held| held.port).collect();
         }
-        self.replace(after, reservations);
+        self.replace(after, reservations)?;
         wire::set_gateway(inside, after.gateway().and_then(|endpoint| endpoint.gateway))?;
         self.open_ports(after)
     }
@@ -402,17 +401,20 @@ impl Networks {
         if state.sandboxes.contains_key(&container) {
             return Err(Error::Attached { container });
         }
+        state.admit(&sandbox)?;
         state.sandboxes.insert(container, Held { sandbox, reservations });
         Ok(())
     }
 
-    fn replace(&self, sandbox: &Sandbox, reservations: Option<Vec<Reservation>>) {
+    fn replace(&self, sandbox: &Sandbox, reservations: Option<Vec<Reservation>>) -> Result<(), Error> {
         let mut state = self.core.state();
-        let Some(held) = state.sandboxes.get_mut(&sandbox.container) else { return };
+        state.admit(sandbox)?;
+        let Some(held) = state.sandboxes.get_mut(&sandbox.container) else { return Ok(()) };
         held.sandbox = sandbox.clone();
         let old = reservations.map(|reservations| std::mem::replace(&mut held.reservations, reservations));
         drop(state);
         drop(old);
+        Ok(())
     }
 }
 
@@ -463,4 +465,34 @@ fn check_sysctls(request: &AttachRequest, mode: Mode) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    /// A removal asks who is in the network and closes it, both at once; who was on the way in is turned back.
+    #[test]
+    fn nobody_is_held_in_a_network_that_is_being_removed() {
+        let networks = Networks::open(Config::default()).unwrap();
+        let definition = networks.definition("bridge").unwrap();
+        let sandbox = |container: &str| Sandbox {
+            container: container.to_owned(),
+            endpoints: vec![Endpoint {
+                network_id: definition.id.clone(),
+                host_link: "link".to_owned(),
+                ..Endpoint::default()
+            }],
+            ..Sandbox::default()
+        };
+        networks.hold(sandbox("before"), Vec::new()).unwrap();
+        networks.core.state().place(&definition.id).unwrap().closed = true;
+        for outcome in [networks.hold(sandbox("after"), Vec::new()), networks.replace(&sandbox("before"), None)] {
+            assert!(matches!(outcome, Err(Error::NetworkNotFound { name }) if name == "bridge"));
+        }
+        networks.core.state().places.clear();
+        assert!(networks.hold(sandbox("late"), Vec::new()).is_err());
+        assert!(networks.sandbox("after").is_none() && networks.sandbox("late").is_none());
+    }
 }

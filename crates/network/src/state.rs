@@ -91,6 +91,18 @@ impl State {
         self.places.get_mut(id).ok_or_else(|| Error::NetworkNotFound { name: id.to_owned() })
     }
 
+    /// Refuses a sandbox in a network that is being removed, or is gone: it was there when its links were made.
+    pub(crate) fn admit(&self, sandbox: &Sandbox) -> Result<(), Error> {
+        for endpoint in sandbox.endpoints.iter().filter(|endpoint| !endpoint.host_link.is_empty()) {
+            match self.places.get(&endpoint.network_id) {
+                Some(place) if !place.closed => {}
+                Some(place) => return Err(Error::NetworkNotFound { name: place.definition.name.clone() }),
+                None => return Err(Error::NetworkNotFound { name: endpoint.network_name.clone() }),
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a container of ours has a host port.
     pub(crate) fn publishes(&self, ip: Ipv4Addr, port: u16, protocol: Protocol) -> bool {
         let overlaps = |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();

@@ -24,6 +24,8 @@ fn main() {
         ("missing_command_is_named", missing_command_is_named),
         ("isolation", isolation),
         ("exec_joins_the_container", exec_joins_the_container),
+        ("an_exec_ends_though_its_children_go_on_writing", an_exec_ends_though_its_children_go_on_writing),
+        ("clients_that_leave_do_not_keep_the_shim_busy", clients_that_leave_do_not_keep_the_shim_busy),
         ("terminal", terminal),
         ("stdin_reaches_the_program", stdin_reaches_the_program),
         ("init_reaps_and_forwards", init_reaps_and_forwards),
@@ -115,6 +117,82 @@ fn exec_joins_the_container(world: &World) -> Result<(), Failed> {
     protocol::send(&mut control, &Request::Signal { signal: 9, all: false }).unwrap();
     assert_eq!(exit_of(control).code, 137);
     Ok(())
+}
+
+fn an_exec_ends_though_its_children_go_on_writing(world: &World) -> Result<(), Failed> {
+    let (mut control, _attached) = world.start(&world.spec(&["sleep", "1000"]), Stdio::default());
+    let mut stream = world.connect();
+    let script = "for n in 1 2 3 4; do while :; do echo xxxx; done & done; read line; exit 3";
+    let process = world.spec(&["sh", "-c", script]).process.unwrap();
+    let plan = compile::exec(&process, None, true, (0, 0)).unwrap();
+    protocol::send(&mut stream, &Request::Exec(Box::new(plan))).unwrap();
+    let (mut said, mut code) = (0, None);
+    while let Some((kind, payload)) = read_frame(&mut stream) {
+        match (kind, protocol::decode(&payload)) {
+            (protocol::MESSAGE, Ok(Event::Exited(exit))) => code = Some(exit.code),
+            (protocol::STDOUT, _) => {
+                if said == 0 {
+                    // Now that they write, and faster than it is read.
+                    stream.write_all(&[&protocol::header(protocol::STDIN, 1)[..], b"\n"].concat()).unwrap();
+                }
+                said += payload.len();
+            }
+            _ => {}
+        }
+        assert!(said < 256 << 20, "its end is not told");
+    }
+    assert_eq!(code, Some(3));
+    protocol::send(&mut control, &Request::Signal { signal: 9, all: false }).unwrap();
+    assert_eq!(exit_of(control).code, 137);
+    Ok(())
+}
+
+/// While the program takes no input, nothing is read from who feeds it.
+fn clients_that_leave_do_not_keep_the_shim_busy(world: &World) -> Result<(), Failed> {
+    let stdio = Stdio { open_stdin: true, ..Stdio::default() };
+    let (mut control, mut feeding) = world.start(&world.spec(&["sleep", "1000"]), stdio);
+    let listening = [world.attach(false), world.attach(true)];
+    let shim = rustix::net::sockopt::socket_peercred(&feeding).unwrap().pid.as_raw_nonzero();
+    let rests = || {
+        let stat = std::fs::read_to_string(format!("/proc/{shim}/stat")).unwrap();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('S'))
+    };
+    let open = || std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count();
+    feeding.set_nonblocking(true).unwrap();
+    let piece = [&protocol::header(protocol::STDIN, 1 << 15)[..], &[b'x'; 1 << 15]].concat();
+    let mut sent = 0;
+    loop {
+        match feeding.write(&piece[sent..]) {
+            Ok(n) => sent = (sent + n) % piece.len(),
+            Err(_) => {
+                await_that("the shim does not rest", &rests);
+                // It has taken what it will, when there is still no room.
+                match feeding.write(&piece[sent..]) {
+                    Ok(n) => sent = (sent + n) % piece.len(),
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+    let before = open();
+    drop(listening);
+    await_that("those who left are kept", &|| open() == before - 2);
+    drop(feeding);
+    // A shim that is told of it again and again never sleeps.
+    await_that("the shim does not rest", &rests);
+    protocol::send(&mut control, &Request::Signal { signal: 9, all: false }).unwrap();
+    assert_eq!(exit_of(control).code, 137);
+    Ok(())
+}
+
+/// Waits for something that nothing announces.
+fn await_that(what: &str, is_so: &dyn Fn() -> bool) {
+    let mut tries = 0;
+    while !is_so() {
+        assert!(tries < 400, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        tries += 1;
+    }
 }
 
 fn terminal(world: &World) -> Result<(), Failed> {

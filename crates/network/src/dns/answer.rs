@@ -1,8 +1,9 @@
 //! One question, one answer.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use simple_dns::rdata::{A, AAAA, PTR, RData};
+use simple_dns::rdata::{A, AAAA, OPT, PTR, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::names::{Book, View};
@@ -11,6 +12,11 @@ use super::names::{Book, View};
 const TTL: u32 = 600;
 /// What a client takes over UDP unless it says more, bytes (RFC 1035, 2.3.4).
 const PLAIN_LIMIT: usize = 512;
+/// What we take over UDP, bytes.
+const OUR_LIMIT: u16 = 4096;
+const HEADER: usize = 12;
+/// Longest name, bytes with lengths (RFC 1035, 2.3.4).
+const LONGEST_NAME: usize = 255;
 
 /// What to do with a question.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,10 +31,18 @@ pub(crate) enum Answer {
 /// `stream`: the client is connected and takes answers of any size. `turn`
 /// decides which of several addresses comes first.
 pub(crate) fn answer(query: &[u8], book: &Book, view: &View, stream: bool, turn: usize) -> Option<Answer> {
-    let Ok(packet) = Packet::parse(query) else { return failure(query, RCODE::FormatError).map(Answer::Reply) };
-    if packet.has_flags(PacketFlag::RESPONSE) {
+    // Not even one that makes no sense: two servers that do would never end.
+    if query.get(2)? & bits::RESPONSE != 0 {
         return None;
     }
+    let heard = heard(query);
+    let Ok(packet) = Packet::parse(&heard) else {
+        // The library does not know every record; a server may.
+        return match end_of_question(query) {
+            Some(_) => Some(Answer::Forward),
+            None => failure(query, RCODE::FormatError).map(Answer::Reply),
+        };
+    };
     let question = packet.questions.first()?;
     let name = question.qname.to_string();
     let name = name.trim_end_matches('.');
@@ -73,10 +87,52 @@ pub(crate) fn answer(query: &[u8], book: &Book, view: &View, stream: bool, turn:
     }
 }
 
+/// The second half of a header's flags, and the first.
+mod bits {
+    pub(super) const RESPONSE: u8 = 0x80;
+    pub(super) const OPCODE_AND_RECURSION: u8 = 0x79;
+    pub(super) const RECURSION_AVAILABLE: u8 = 0x80;
+    pub(super) const RESERVED: u8 = 0x40;
+}
+
+/// A query without the bit that means nothing yet, and that the library refuses.
+fn heard(query: &[u8]) -> Cow<'_, [u8]> {
+    let mut heard = Cow::Borrowed(query);
+    if query.get(3).is_some_and(|flags| flags & bits::RESERVED != 0) {
+        heard.to_mut()[3] &= !bits::RESERVED;
+    }
+    heard
+}
+
+/// Where the only question of a query ends; `None` when header or name are broken.
+fn end_of_question(query: &[u8]) -> Option<usize> {
+    if query.get(4..6)? != [0, 1] {
+        return None;
+    }
+    let mut at = HEADER;
+    loop {
+        match usize::from(*query.get(at)?) {
+            0 => break,
+            // More is a pointer, and there is nothing before the first name.
+            length if length < 64 => at += 1 + length,
+            _ => return None,
+        }
+    }
+    let end = at + 5;
+    (at - HEADER < LONGEST_NAME && end <= query.len()).then_some(end)
+}
+
 /// Says why there is no answer. `None` when not even the header is there.
 pub(crate) fn failure(query: &[u8], code: RCODE) -> Option<Vec<u8>> {
-    if let Ok(packet) = Packet::parse(query) {
+    if let Ok(packet) = Packet::parse(&heard(query)) {
         return reply_to(&packet, code).build_bytes_vec().ok();
+    }
+    if let Some(end) = end_of_question(query) {
+        let mut reply = query[..end].to_vec();
+        reply[2] = bits::RESPONSE | reply[2] & bits::OPCODE_AND_RECURSION;
+        reply[3] = bits::RECURSION_AVAILABLE | code as u8;
+        reply[6..HEADER].fill(0);
+        return Some(reply);
     }
     let id = u16::from_be_bytes([*query.first()?, *query.get(1)?]);
     let mut reply = Packet::new_reply(id);
@@ -93,6 +149,8 @@ fn reply_to<'a>(query: &Packet<'a>, code: RCODE) -> Packet<'a> {
         reply.set_flags(PacketFlag::RECURSION_DESIRED);
     }
     reply.questions = query.questions.clone();
+    // Who says what it takes is told what we take (RFC 6891, 6.1.1).
+    *reply.opt_mut() = query.opt().map(|_| OPT { opt_codes: Vec::new(), udp_packet_size: OUR_LIMIT, version: 0 });
     reply
 }
 
@@ -182,6 +240,45 @@ mod tests {
         let Some(Answer::Reply(long)) = answer(&query("web", TYPE::A), &book, &mine, true, 3) else { panic!() };
         assert!(short.len() <= 512 && Packet::parse(&short).unwrap().has_flags(PacketFlag::TRUNCATION));
         assert_eq!(Packet::parse(&long).unwrap().answers.len(), 200);
+    }
+
+    #[test]
+    fn what_the_library_does_not_know_is_forwarded() {
+        let (book, mine) = (book(1), view(vec![endpoint("n", [10, 0, 0, 9], &["me"])]));
+        // TLSA.
+        let mut unknown = query("_443._tcp.example.com", TYPE::A);
+        let kind = unknown.len() - 4;
+        unknown[kind..kind + 2].copy_from_slice(&52u16.to_be_bytes());
+        assert_eq!(answer(&unknown, &book, &mine, false, 0), Some(Answer::Forward));
+        // When no server answers, the question comes back, or the client would not take it.
+        let reply = failure(&unknown, RCODE::ServerFailure).unwrap();
+        assert_eq!((&reply[..2], reply[2], reply[3]), (&unknown[..2], 0x81, 0x82));
+        assert_eq!(reply[4..], unknown[4..]);
+        let mut reserved = query("web", TYPE::A);
+        reserved[3] |= bits::RESERVED;
+        let Some(Answer::Reply(reply)) = answer(&reserved, &book, &mine, false, 0) else { panic!() };
+        assert_eq!(Packet::parse(&reply).unwrap().answers.len(), 1);
+        unknown[2] |= bits::RESPONSE;
+        assert_eq!(answer(&unknown, &book, &mine, false, 0), None);
+        unknown[2] &= !bits::RESPONSE;
+        unknown.truncate(kind);
+        assert!(matches!(answer(&unknown, &book, &mine, false, 0), Some(Answer::Reply(_))), "it has no type");
+    }
+
+    #[test]
+    fn who_speaks_edns_is_answered_in_it() {
+        let (book, mine) = (book(200), view(vec![endpoint("n", [10, 0, 0, 250], &["me"])]));
+        let plain = query("web", TYPE::A);
+        let mut packet = Packet::parse(&plain).unwrap();
+        *packet.opt_mut() = Some(OPT { opt_codes: Vec::new(), udp_packet_size: 600, version: 0 });
+        let extended = packet.build_bytes_vec().unwrap();
+        for (query, spoken) in [(&plain, false), (&extended, true)] {
+            let Some(Answer::Reply(reply)) = answer(query, &book, &mine, false, 0) else { panic!() };
+            assert!(reply.len() <= if spoken { 600 } else { 512 }, "{}", reply.len());
+            assert_eq!(Packet::parse(&reply).unwrap().opt().is_some(), spoken);
+            let reply = failure(query, RCODE::ServerFailure).unwrap();
+            assert_eq!(Packet::parse(&reply).unwrap().opt().is_some(), spoken);
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) use attributes::raise_limits;
 pub(crate) use cgroupfs::parsed as cgroup_mounts;
 pub(crate) use exec::{Container, ExecStart, run as run_exec};
 pub(crate) use hooks::{Stage, run_hooks, state};
-pub(crate) use rootfs::{bare_kernel_mounts, lend};
+pub(crate) use rootfs::{bare_kernel_mounts, lend, unescape};
 pub(crate) use sibling::{adopt, bear};
 pub(crate) use terminal::leave_lines;
 

@@ -65,5 +65,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// The number of the file being written.
 pub fn newest(path: &Path) -> u64 {
-    index::Index::state(path).ok().flatten().map_or(1, |(segment, _)| segment)
+    let numbered = index::Index::state(path).ok().flatten().map(|(segment, _)| segment);
+    numbered.or_else(|| rotate::unnumbered(path).ok()).unwrap_or(1)
 }

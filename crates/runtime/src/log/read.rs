@@ -274,9 +274,12 @@ fn snapshot(path: &Path) -> io::Result<(Index, VecDeque<Segment>)> {
             std::thread::sleep(std::time::Duration::from_millis(1));
             continue;
         }
-        let index = index.unwrap_or(Index { segment: 1, ..Index::default() });
+        let index = match index {
+            Some(index) => index,
+            None => Index { segment: rotate::unnumbered(path)?, ..Index::default() },
+        };
         let files = files(path, index.segment)?;
-        let after = Index::state(path)?.unwrap_or((1, false));
+        let after = Index::state(path)?.unwrap_or((index.segment, false));
         if after == (index.segment, false) || look >= LOOKS {
             return Ok((index, files));
         }
@@ -285,20 +288,17 @@ fn snapshot(path: &Path) -> io::Result<(Index, VecDeque<Segment>)> {
 }
 
 fn files(path: &Path, current: u64) -> io::Result<VecDeque<Segment>> {
-    let mut files = VecDeque::new();
-    for age in 0u32.. {
+    let mut files = Vec::new();
+    for age in std::iter::once(0).chain(rotate::ages(path)?) {
         let found = match open(&aged(path, age))? {
             Some(file) => Some(Source::Plain(file)),
             None => open(&rotate::packed(path, age))?.map(|file| Source::Packed(Box::new(MultiGzDecoder::new(file)))),
         };
-        match found {
-            Some(source) => files.push_front(Segment { number: current.saturating_sub(age.into()), source }),
-            // The newest may be missing for a moment.
-            None if age == 0 => {}
-            None => break,
-        }
+        // The newest may be missing for a moment; others were renamed since they were listed.
+        files.extend(found.map(|source| Segment { number: current.saturating_sub(age.into()), source }));
     }
-    Ok(files)
+    files.reverse();
+    Ok(files.into())
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {

@@ -1,9 +1,11 @@
 //! Rotation: the file becomes `.1`, `.1` becomes `.2`, the oldest goes; and
 //! compression of what was rotated, by a process of its own.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,26 @@ use super::{aged, with_suffix};
 /// Name of a rotated file once it is compressed.
 pub(super) fn packed(path: &Path, age: u32) -> PathBuf {
     with_suffix(&aged(path, age), ".gz")
+}
+
+/// Ages of the rotated files there are. One may be missing between others: whoever renamed them was killed.
+pub(super) fn ages(path: &Path) -> io::Result<BTreeSet<u32>> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Ok(BTreeSet::new()) };
+    let entries = match fs::read_dir(if directory.as_os_str().is_empty() { Path::new(".") } else { directory }) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other?,
+    };
+    let age = |entry: fs::DirEntry| {
+        let entry = entry.file_name();
+        let suffix = entry.as_bytes().strip_prefix(name.as_bytes())?.strip_prefix(b".")?;
+        std::str::from_utf8(suffix.strip_suffix(b".gz").unwrap_or(suffix)).ok()?.parse().ok()
+    };
+    Ok(entries.filter_map(Result::ok).filter_map(age).filter(|age| *age > 0).collect())
+}
+
+/// The number of the file being written, of a log without an index: those that were rotated have the ones before.
+pub(super) fn unnumbered(path: &Path) -> io::Result<u64> {
+    Ok(1 + ages(path)?.last().copied().map_or(0, u64::from))
 }
 
 fn packing(path: &Path) -> PathBuf {

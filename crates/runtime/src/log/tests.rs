@@ -67,6 +67,79 @@ fn lines_are_kept_whole_and_long_ones_split() {
 }
 
 #[test]
+fn long_lines_are_split_between_characters() {
+    // A character of each length over the place of the split, at each of its bytes.
+    let places = ["é", "€", "🦀"].into_iter().flat_map(|letter| (1..letter.len()).map(move |before| (letter, before)));
+    for (letter, before) in places {
+        let line = format!("{}{letter}end\n", "x".repeat(MAX_LINE - before));
+        // Said at once, and in pieces of which one ends shortly before the line is too long.
+        for at in [0, MAX_LINE - 3, MAX_LINE - 2, MAX_LINE - 1] {
+            let dir = Dir::new();
+            let plan = plan(&dir, LogFormat::Json, None, 1);
+            let mut log = Log::open(&plan).unwrap();
+            for piece in [&line.as_bytes()[..at], &line.as_bytes()[at..]] {
+                log.write(None, STDOUT, piece);
+            }
+            let entries = texts(&plan.path, LogFormat::Json, ALL);
+            assert_eq!(entries, [&line[..MAX_LINE - before], &line[MAX_LINE - before..]], "{letter} {before} {at}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_text_is_split_nevertheless() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Json, None, 1);
+    let mut log = Log::open(&plan).unwrap();
+    log.write(None, STDOUT, &[0xf0; 2 * MAX_LINE]);
+    log.write(None, STDOUT, b"\n");
+    let lengths: Vec<usize> =
+        texts(&plan.path, LogFormat::Json, ALL).iter().map(|text| text.trim_end().chars().count()).collect();
+    assert_eq!(lengths.iter().sum::<usize>(), 2 * MAX_LINE, "{lengths:?}");
+}
+
+/// Whoever renames them may be killed between two of them.
+#[test]
+fn files_before_one_that_is_missing_are_read() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Json, Some(400), 4);
+    let mut log = Log::open(&plan).unwrap();
+    for n in 0..40 {
+        log.write(None, STDOUT, format!("line {n}\n").as_bytes());
+    }
+    let before = texts(&plan.path, LogFormat::Json, ALL);
+    std::fs::remove_file(dir.0.join("log.1")).unwrap();
+    let after = texts(&plan.path, LogFormat::Json, ALL);
+    assert!(after.len() < before.len() && after[0] == before[0] && after.last() == before.last(), "{after:?}");
+}
+
+#[test]
+fn without_its_index_a_log_keeps_what_was_rotated() {
+    let dir = Dir::new();
+    let plan = plan(&dir, LogFormat::Json, Some(400), 4);
+    let lines = |log: &mut Log, from: u32, to: u32| {
+        for n in from..to {
+            log.write(None, STDOUT, format!("line {n}\n").as_bytes());
+        }
+    };
+    let mut log = Log::open(&plan).unwrap();
+    while !dir.0.join("log.2").exists() {
+        lines(&mut log, 0, 1);
+    }
+    drop(log);
+    let before = texts(&plan.path, LogFormat::Json, ALL);
+    std::fs::write(dir.0.join("log.index"), "nonsense").unwrap();
+    assert_eq!(texts(&plan.path, LogFormat::Json, ALL), before);
+    let mut log = Log::open(&plan).unwrap();
+    while !dir.0.join("log.3").exists() {
+        lines(&mut log, 1, 2);
+    }
+    let after = texts(&plan.path, LogFormat::Json, ALL);
+    assert_eq!(after[..before.len()], before);
+    assert!(after.len() > before.len());
+}
+
+#[test]
 fn pieces_say_which_they_are() {
     let dir = Dir::new();
     let plan = plan(&dir, LogFormat::Local, None, 1);

@@ -13,7 +13,7 @@ use budu_sys::process::SingleThreaded;
 use super::index::{self, Index, Mark};
 use super::json::Clock;
 use super::read::{self, Tail};
-use super::rotate::Packer;
+use super::rotate::{self, Packer};
 use super::{Acknowledged, BLOCK, MAX_LINE, Partial, json, local};
 use crate::plan::{LogFormat, LogPlan};
 use crate::protocol::STDERR;
@@ -67,7 +67,7 @@ impl Log {
             entries: 0,
             marked: 0,
             latest: 0,
-            segment: 1,
+            segment: rotate::unnumbered(&plan.path)?,
             index: None,
             packer: None,
             sent: plan.hold.then(|| Acknowledged::of(&plan.path)),
@@ -120,9 +120,9 @@ impl Log {
         while !data.is_empty() {
             let begun = self.streams[at].begun.len();
             let limit = data.len().min(MAX_LINE - begun);
-            let (take, whole) = match memchr::memchr(b'\n', &data[..limit]) {
-                Some(end) => (end + 1, true),
-                None if begun + limit == MAX_LINE => (limit, false),
+            let (take, whole, kept) = match memchr::memchr(b'\n', &data[..limit]) {
+                Some(end) => (end + 1, true, Vec::new()),
+                None if begun + limit == MAX_LINE => self.split(at, &data[..limit]),
                 None => {
                     self.streams[at].begun.extend_from_slice(data);
                     break;
@@ -130,10 +130,23 @@ impl Log {
             };
             self.make_room(token);
             self.record(stream, &data[..take], whole, time);
+            self.streams[at].begun = kept;
             time += 1;
             data = &data[take..];
         }
         self.flush();
+    }
+
+    /// Where a line that is too long with this `data` is split: how much of it is of the piece, and what of the bytes
+    /// before is not. What is JSON has whole characters: each half of one would become another.
+    fn split(&mut self, at: usize, data: &[u8]) -> (usize, bool, Vec<u8>) {
+        let begun = &mut self.streams[at].begun;
+        let early = match self.plan.format {
+            LogFormat::Json => unfinished(begun, data),
+            LogFormat::Local => 0,
+        };
+        let kept = begun.split_off(begun.len() - early.saturating_sub(data.len()));
+        (data.len().saturating_sub(early), false, kept)
     }
 
     /// Writes unfinished lines: the streams have ended.
@@ -255,6 +268,17 @@ impl Log {
         (self.size, self.entries, self.marked) = (end, records, 0);
         Ok(())
     }
+}
+
+/// How many bytes at the end are a character's whose last ones are not there.
+fn unfinished(before: &[u8], data: &[u8]) -> usize {
+    const LONGEST: usize = 3;
+    let mut end: Vec<u8> = data.iter().rev().chain(before.iter().rev()).take(LONGEST).copied().collect();
+    end.reverse();
+    let begins = |bytes: &[u8]| {
+        std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    };
+    (1..=end.len()).find(|count| begins(&end[end.len() - count..])).unwrap_or(0)
 }
 
 /// Writes everything, or takes back what was written.

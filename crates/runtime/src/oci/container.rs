@@ -18,6 +18,8 @@ use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::Global;
+use super::removal;
+use crate::birth::CLONE_NEWNS;
 use crate::cgroup;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::CgroupPlan;
@@ -29,7 +31,7 @@ pub(crate) const GO: &str = "exec.fifo";
 pub(crate) const NEWS: &str = "news/exec.fifo";
 /// Its directory.
 pub(crate) const NEWS_DIRECTORY: &str = "news";
-const STATE: &str = "state.json";
+pub(super) const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
 /// The permanent part of a container's state.
@@ -68,6 +70,9 @@ pub(crate) struct State {
     /// Its processes keep their caller's session keyring.
     #[serde(default)]
     pub(crate) keep_keyring: bool,
+    /// Mounts there were at its root file system's directory before it, when it has no mount namespace of its own.
+    #[serde(default)]
+    pub(crate) mounts_before: Option<Vec<u64>>,
     /// Hooks wait for its start.
     pub(crate) poststart: bool,
     /// Hooks wait for its end.
@@ -107,7 +112,7 @@ pub(crate) struct Container {
 }
 
 /// The failure every command reports for an id it does not know.
-fn unknown() -> Failure {
+pub(super) fn unknown() -> Failure {
     Failure { class: FailureClass::State, message: "container does not exist".to_owned() }
 }
 
@@ -199,7 +204,7 @@ impl Container {
     /// Writes the state that says which process it is: from now on others may change it.
     pub(crate) fn save_made(&self) -> Failing<()> {
         self.save()?;
-        rustix::fs::flock(&self.dir, FlockOperation::Unlock).map_err(|e| failed("unlock the container")(e.into()))
+        self.release()
     }
 
     /// Keeps the configuration.
@@ -289,14 +294,53 @@ impl Container {
         oci::State { oci_version, id, status, pid, bundle, annotations }
     }
 
-    /// Removes the directory and all that is in it.
-    pub(crate) fn remove(self) -> Failing<()> {
-        std::fs::remove_dir_all(&self.path).map_err(failed(&format!("remove {}", self.path.display())))
+    /// Notes what is mounted where its root file system will be, if that will be for everybody to see.
+    pub(crate) fn note_mounts(&mut self) -> Failing<()> {
+        if self.state.namespaces & CLONE_NEWNS == 0 {
+            self.state.mounts_before = Some(self.root_mounts()?.into_iter().map(|mount| mount.id).collect());
+        }
+        Ok(())
     }
 
-    /// Whether somebody is still making it: it has no process yet, but will.
-    pub(crate) fn is_being_made(&self) -> bool {
-        rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::AGAIN)
+    /// Unmounts the root file system that it made in its caller's mount namespace, and with that all that is below.
+    pub(crate) fn unmount_root(&self) -> Failing<()> {
+        let Some(before) = &self.state.mounts_before else { return Ok(()) };
+        let own = self.root_mounts()?.into_iter().filter(|mount| !before.contains(&mount.id)).map(|mount| mount.point);
+        removal::detach(own).map_err(failed("unmount the root file system"))
+    }
+
+    fn root_mounts(&self) -> Failing<Vec<removal::Mounted>> {
+        // The kernel's table of mounts knows no links.
+        let Ok(path) = std::fs::canonicalize(&self.state.rootfs) else { return Ok(Vec::new()) };
+        let mut mounts = removal::mounts().map_err(failed("list mounts"))?;
+        mounts.retain(|mount| mount.point == path);
+        Ok(mounts)
+    }
+
+    /// Removes the directory and all that is in it.
+    pub(crate) fn remove(self) -> Failing<()> {
+        self.unmount_root()?;
+        removal::remove(&self.path).map_err(failed(&format!("remove {}", self.path.display())))
+    }
+
+    /// Waits until nobody else makes, starts or ends it, and keeps others from it as long as this value lives, or
+    /// until [`Container::release`]. False when somebody has removed it.
+    pub(crate) fn seize(&self) -> Failing<bool> {
+        let what = failed("lock the container");
+        while let Err(e) = rustix::fs::flock(&self.dir, FlockOperation::LockExclusive) {
+            if e != rustix::io::Errno::INTR {
+                return Err(what(e.into()));
+            }
+        }
+        let held = rustix::fs::fstat(&self.dir).map_err(|e| what(e.into()))?;
+        // Another one may have its id by now.
+        let there = rustix::fs::lstat(&self.path);
+        Ok(there.is_ok_and(|there| (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)))
+    }
+
+    /// Lets others change it.
+    pub(crate) fn release(&self) -> Failing<()> {
+        rustix::fs::flock(&self.dir, FlockOperation::Unlock).map_err(|e| failed("unlock the container")(e.into()))
     }
 
     /// The gate is open: the container is no longer `created`.
@@ -314,7 +358,12 @@ fn make_root(root: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+/// Whether somebody is making the container of this directory: it has no process yet, but will.
+pub(super) fn is_being_made(directory: impl AsFd) -> bool {
+    rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::AGAIN)
+}
+
+pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

@@ -132,11 +132,14 @@ pub(super) fn create(global: &Global, log: &Log, options: &Options, purpose: Pur
     match made {
         Ok((born, terminal, relay)) => Ok(Standing { container, born, terminal, relay }),
         Err(failure) => {
-            if container.state.pid != 0 {
-                // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
-                let _ = hooks::poststop(&container, log);
+            // Once it has a process others may delete it as well.
+            if container.seize().unwrap_or(true) {
+                if container.state.pid != 0 {
+                    // Hooks may have run that others are to make up for (runtime.md "Lifecycle", steps 3 to 5).
+                    let _ = hooks::poststop(&container, log);
+                }
+                let _ = container.remove();
             }
-            let _ = container.remove();
             Err(failure)
         }
     }
@@ -172,6 +175,7 @@ fn make(
     let layout = cgroup::layout()?;
     let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
     container.state = state(global, parts, &plan, resolved);
+    container.note_mounts()?;
     // Whoever finds it without a process knows what there may be of it.
     container.save()?;
     let gate = if purpose == Purpose::Create { open_gate(container)? } else { Gate::Report };

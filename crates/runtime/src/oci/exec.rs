@@ -231,7 +231,12 @@ fn process(options: &Options, spec: &oci::Spec) -> Failing<oci::Process> {
 /// `uid[:gid]`.
 fn numbers(user: &str, gid: u32) -> Failing<(u32, u32)> {
     let number = |text: &str| {
-        text.parse().map_err(|_| invalid(format!("--user {user:?}: want uid[:gid] as numbers up to 4294967295")))
+        // A sign would be read over.
+        let digits = Some(text).filter(|text| text.bytes().all(|letter| letter.is_ascii_digit()));
+        digits
+            .unwrap_or_default()
+            .parse()
+            .map_err(|_| invalid(format!("--user {user:?}: want uid[:gid] as numbers up to 4294967295")))
     };
     match user.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
@@ -260,7 +265,7 @@ mod tests {
     fn users_are_numbers() {
         assert_eq!(numbers("1000", 5).unwrap(), (1000, 5));
         assert_eq!(numbers("1:2", 5).unwrap(), (1, 2));
-        for bad in ["", "root", "-1", "4294967296", "1:", ":1", "0x0"] {
+        for bad in ["", "root", "-1", "+0", "0:+0", "4294967296", "1:", ":1", "0x0"] {
             assert!(numbers(bad, 0).is_err(), "{bad}");
         }
         // A sign before a number is no number to the kernel either.

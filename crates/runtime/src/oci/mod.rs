@@ -26,6 +26,7 @@ mod output;
 mod pause;
 mod protect;
 mod ps;
+mod removal;
 mod restore;
 mod run;
 mod signals;

@@ -25,6 +25,8 @@ const INSIDE: &str = "/run/notify";
 /// Its name in the container's state.
 const DIRECTORY: &str = "notify";
 const SOCKET: &str = "notify.sock";
+/// Messages that are read in a row; more than a socket's queue usually holds.
+const TURNS: u32 = 64;
 /// How long the manager may take to say that it has read everything.
 const BARRIER: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
@@ -106,13 +108,7 @@ impl Relay {
 
     /// Reads what was said; whether it was that the program is ready.
     pub(super) fn is_ready(&self) -> bool {
-        let mut buffer = [0u8; 4096];
-        while let Ok(n) = self.socket.recv(&mut buffer) {
-            if tells_readiness(&buffer[..n]) {
-                return true;
-            }
-        }
-        false
+        hears_readiness(|buffer| self.socket.recv(buffer))
     }
 
     /// Tells the manager, and that from now on `main` is the service's process.
@@ -145,6 +141,20 @@ impl Relay {
     }
 }
 
+/// Takes messages until one says so, or there are none; not without end, who says other things all the time is not to
+/// keep us from what else happens.
+fn hears_readiness(mut receive: impl FnMut(&mut [u8]) -> std::io::Result<usize>) -> bool {
+    let mut buffer = [0u8; 4096];
+    for _ in 0..TURNS {
+        match receive(&mut buffer) {
+            Ok(n) if tells_readiness(&buffer[..n]) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
 /// Whether a message says so, in a line of its own.
 fn tells_readiness(message: &[u8]) -> bool {
     message.split(|&byte| byte == b'\n').any(|line| line == b"READY=1")
@@ -166,6 +176,20 @@ fn barrier(manager: &UnixDatagram) -> Failing<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_never_stops_talking_is_interrupted() {
+        let says = |text: &'static [u8]| {
+            move |buffer: &mut [u8]| {
+                buffer[..text.len()].copy_from_slice(text);
+                Ok(text.len())
+            }
+        };
+        assert!(!hears_readiness(says(b"STATUS=busy")));
+        assert!(hears_readiness(says(b"READY=1")));
+        let mut words = [&b"STATUS=up"[..], b"READY=1"].into_iter();
+        assert!(hears_readiness(|buffer| words.next().map_or(Ok(0), |text| says(text)(buffer))));
+    }
 
     #[test]
     fn readiness_is_a_line_of_its_own() {

@@ -8,7 +8,7 @@ use budu_spec::oci;
 use budu_sys::cgroup::{Cgroup, Layout};
 use budu_sys::process;
 use lexopt::Parser;
-use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
+use rustix::mount::mount_bind_recursive;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::arguments::{Global, Word, flag, next, required, undefined};
@@ -18,7 +18,7 @@ use super::create::{self, Options, Parts};
 use super::criu::{self, Kind, Message, Places, Response, Settings, Streams, Worker, outside};
 use super::log::Log;
 use super::signals::{self, Held};
-use super::{console, delete, hooks};
+use super::{console, delete, hooks, removal};
 use crate::cgroup;
 use crate::init::{Failing, failed, invalid};
 use crate::plan::Plan;
@@ -134,7 +134,7 @@ impl BoundRoot {
 
 impl Drop for BoundRoot {
     fn drop(&mut self) {
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
+        let _ = removal::detach(std::iter::once(self.0.clone()));
         let _ = std::fs::remove_dir(&self.0);
     }
 }
@@ -147,6 +147,8 @@ impl Attempt<'_> {
         let layout = cgroup::layout()?;
         let resolved = cgroup::resolve(layout.as_ref(), &plan.cgroup)?;
         container.state = create::state(global, &self.parts, &plan, resolved);
+        // Whoever finds it without a process knows what there may be of it.
+        container.save()?;
         self.group = cgroup::make(layout.as_ref(), &plan.cgroup)?;
         Ok(plan)
     }

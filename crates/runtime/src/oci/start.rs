@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 
 use super::arguments::{Global, only_id};
-use super::container::{Container, GO, NEWS, Status, has_executed};
+use super::container::{self, Container, GO, NEWS, Status, has_executed};
 use super::hooks;
 use super::log::Log;
 use super::notify::Manager;
@@ -25,6 +25,10 @@ const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Failing<i32> {
     let container = Container::open(global, &only_id(parser, "start")?)?;
+    // Of two who start it the second finds no gate any more. While it is made it stays locked, and is refused anyway.
+    if container.state.pid != 0 && !container.seize()? {
+        return Err(container::unknown());
+    }
     // Whether it is frozen is asked only when it does not answer.
     if container.state.pid == 0 || !container.is_alive() || !container.waits() {
         return Err(refused(match container.status()? {
@@ -53,6 +57,7 @@ pub(super) fn command(global: &Global, _log: &Log, parser: &mut Parser) -> Faili
         return Err(refused(PAUSED));
     }
     container.remove_gate();
+    container.release()?;
     rustix::io::ioctl_fionbio(&news, false).map_err(|e| what(e.into()))?;
     let mut said = Vec::new();
     std::fs::File::from(news).read_to_end(&mut said).map_err(failed("hear of the program's start"))?;

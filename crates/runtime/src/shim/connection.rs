@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     progress: Instant,
     /// Close once everything is sent.
     closing: bool,
+    /// The client is gone; what it sent last is still to be read.
+    left: bool,
     dead: bool,
 }
 
@@ -51,8 +54,8 @@ impl Connection {
     /// Takes a connected socket.
     pub(super) fn new(fd: OwnedFd, role: Role) -> io::Result<Connection> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        let (incoming, outgoing) = (Vec::new(), Backlog::default());
-        Ok(Connection { fd, role, incoming, outgoing, progress: Instant::now(), closing: false, dead: false })
+        let (incoming, outgoing, progress) = (Vec::new(), Backlog::default(), Instant::now());
+        Ok(Connection { fd, role, incoming, outgoing, progress, closing: false, left: false, dead: false })
     }
 
     /// Reads what has arrived. Afterwards [`Connection::next_frame`] yields it.
@@ -152,6 +155,21 @@ impl Connection {
     pub(super) fn drop_stalled(&mut self) {
         let others = matches!(self.role, Role::Attach { .. });
         self.dead |= others && self.is_full() && self.progress.elapsed() > PATIENCE;
+    }
+
+    /// Looks whether the client is gone, while nothing is read from it. The
+    /// kernel would go on telling so; what is unread waits in the socket.
+    pub(super) fn look_whether_left(&mut self) {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::empty())];
+        let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        self.left = !fds[0].revents().is_empty();
+        let unread = rustix::io::ioctl_fionread(&self.fd).unwrap_or(0);
+        self.dead |= self.left && unread == 0 && self.incoming.is_empty();
+    }
+
+    /// The client is gone, and need not be watched while nothing is read from it.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
     }
 
     /// Nothing will come or go any more.

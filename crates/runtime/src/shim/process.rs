@@ -203,3 +203,46 @@ impl Process {
         matches!(self.phase, Phase::Ended(_)) && self.outputs.is_empty() && self.report.is_none()
     }
 }
+
+/// Reads what an output of a process that has ended still holds. Others may have it open and go on writing: no more
+/// than was there is read, or there would be no end.
+pub(super) fn read_rest(output: &OwnedFd, mut take: impl FnMut(&[u8])) {
+    // A terminal, which has no such size, holds less.
+    let mut left = rustix::pipe::fcntl_getpipe_size(output).unwrap_or(BULK);
+    let mut buffer = [0; CHUNK];
+    while left > 0 {
+        match rustix::io::read(output, &mut buffer) {
+            Err(Errno::INTR) => {}
+            Ok(0) | Err(_) => return,
+            Ok(count) => {
+                take(&buffer[..count]);
+                left = left.saturating_sub(count);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_pipe_holds_is_the_rest() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let data: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        let held = rustix::io::write(&write, &data).unwrap();
+        let mut rest = Vec::new();
+        read_rest(&read, |piece| rest.extend_from_slice(piece));
+        assert!(held >= 1 << 16 && rest == data[..held], "{held}");
+    }
+
+    #[test]
+    fn the_rest_of_what_never_ends_does() {
+        let zeros = rustix::fs::open("/dev/zero", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let mut rest = 0;
+        read_rest(&zeros, |piece| {
+            rest += piece.len();
+            assert!(rest <= BULK);
+        });
+    }
+}

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::connection::{Connection, Role};
 use super::create::Parts;
 use super::hooks::Told;
-use super::process::{BULK, CHUNK, Phase, Process};
+use super::process::{BULK, CHUNK, Phase, Process, read_rest};
 use crate::birth::CLONE_NEWPID;
 use crate::log::Log;
 use crate::plan::Plan;
@@ -145,8 +145,12 @@ impl Shim {
             watched.push((Source::Listener, PollFd::new(listener, PollFlags::IN)));
         }
         for (at, connection) in self.connections.iter().enumerate() {
+            let blocked = self.is_input_blocked(connection);
+            if blocked && connection.has_left() {
+                continue;
+            }
             let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, !self.is_input_blocked(connection));
+            flags.set(PollFlags::IN, !blocked);
             flags.set(PollFlags::OUT, connection.is_pending());
             watched.push((Source::Connection(at), PollFd::new(connection, flags)));
         }
@@ -212,6 +216,7 @@ impl Shim {
     fn serve_connection(&mut self, at: usize) {
         self.connections[at].flush();
         if self.is_input_blocked(&self.connections[at]) {
+            self.connections[at].look_whether_left();
             return;
         }
         self.connections[at].fill();
@@ -236,7 +241,8 @@ impl Shim {
 
     /// A connection is not read while the process it feeds has not taken what it already got.
     fn is_input_blocked(&self, connection: &Connection) -> bool {
-        self.process_of(connection.role).is_some_and(|process| process.blocked_stdin().is_some())
+        let feeds = !matches!(connection.role, Role::Attach { stdin: false, .. });
+        feeds && self.process_of(connection.role).is_some_and(|process| process.blocked_stdin().is_some())
     }
 
     /// A process is not read while a client that wants its output lags behind.
@@ -286,17 +292,10 @@ impl Shim {
         full && !(self.processes[at].key == 0 && self.is_log_blocked())
     }
 
-    /// Reads everything a process that has ended still left in its streams.
+    /// Reads everything a process that has ended still left in its streams, and closes them.
     pub(super) fn drain_output(&mut self, at: usize) {
-        let mut buffer = vec![0u8; CHUNK];
-        while !self.processes[at].outputs.is_empty() {
-            match self.processes[at].read(0, &mut buffer) {
-                Some((_, 0)) => {}
-                Some((kind, n)) => self.deliver(at, kind, &buffer[..n]),
-                // Held open by somebody who is not of the container's first
-                // process any more: what the process itself wrote is read.
-                None => drop(self.processes[at].outputs.remove(0)),
-            }
+        for (kind, output) in std::mem::take(&mut self.processes[at].outputs) {
+            read_rest(&output, |data| self.deliver(at, kind, data));
         }
     }
 

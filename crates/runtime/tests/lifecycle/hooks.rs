@@ -1,16 +1,19 @@
 //! Hooks: when, where, with what, and what comes of their failure.
 
+use std::process::Stdio;
+
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
 use crate::world::World;
-use crate::{Test, create, state, wait_for_end};
+use crate::{Test, await_that, create, state, wait_for_end};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("hooks_run_in_order_with_the_state", hooks_run_in_order_with_the_state),
     ("failing_hooks_end_the_container", failing_hooks_end_the_container),
     ("failing_poststop_hooks_are_warnings", failing_poststop_hooks_are_warnings),
     ("hooks_run_where_they_should", hooks_run_where_they_should),
+    ("of_two_who_end_a_container_one_runs_its_hooks", of_two_who_end_a_container_one_runs_its_hooks),
 ];
 
 /// A hook that notes its name and what it reads.
@@ -60,6 +63,34 @@ fn hooks_run_in_order_with_the_state(world: &World) -> Result<(), Failed> {
     assert_eq!(names(&notes())[8..], ["poststop1", "poststop2"]);
     let told: Value = serde_json::from_str(notes().last().unwrap())?;
     assert_eq!(told["status"], "stopped");
+    Ok(())
+}
+
+/// A foreground `run` and a `delete --force`: the container ends for both at the same moment.
+fn of_two_who_end_a_container_one_runs_its_hooks(world: &World) -> Result<(), Failed> {
+    let mut config = world.script("echo > /tmp/runs; sleep 1000");
+    let (notes, go) = (world.dir.join("notes"), world.dir.join("go"));
+    let script = format!("echo poststop >> {}; until [ -e {} ]; do sleep 0.01; done", notes.display(), go.display());
+    config["hooks"]["poststop"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    world.write_config(&config);
+    let bundle = world.dir.join("bundle").to_string_lossy().into_owned();
+    let spawn = |args: &[&str]| world.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let run = spawn(&["run", "--bundle", &bundle, world.id()])?;
+    await_that("it does not start", &|| world.inside("tmp/runs").exists());
+    let delete = spawn(&["delete", "--force", world.id()])?;
+    await_that("no hook runs", &|| notes.exists());
+    // One is in the hook, the other waits for it, or is in it as well.
+    let waits = |pid: u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("lock"))
+            || std::fs::read_to_string(&notes).is_ok_and(|notes| notes.lines().count() > 1)
+    };
+    await_that("the other does nothing", &|| waits(run.id()) || waits(delete.id()));
+    std::fs::write(&go, "")?;
+    let ending = delete.wait_with_output()?;
+    assert!(ending.status.success(), "{}", String::from_utf8_lossy(&ending.stderr));
+    let text = run.wait_with_output()?.stderr;
+    assert!(!String::from_utf8_lossy(&text).contains("level=error"), "{}", String::from_utf8_lossy(&text));
+    assert_eq!(std::fs::read_to_string(&notes)?, "poststop\n");
     Ok(())
 }
 

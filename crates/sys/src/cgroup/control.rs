@@ -44,6 +44,11 @@ pub(super) fn write(directory: BorrowedFd<'_>, file: &str, value: &[u8]) -> io::
     io::write(&fd, value).map(drop)
 }
 
+/// What the files of a group say once it is removed: those that are opened, and those that were.
+pub(super) fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NODEV)
+}
+
 /// Names of all groups below, relative, deepest first.
 pub(super) fn descendants(directory: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
@@ -65,7 +70,10 @@ fn below(directory: BorrowedFd<'_>, prefix: &str, depth: u8, found: &mut Vec<Str
         let path = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if let Ok(child) = fs::openat(directory, name, flags, Mode::empty()) {
-            below(child.as_fd(), &path, depth + 1, found)?;
+            match below(child.as_fd(), &path, depth + 1, found) {
+                Err(errno) if is_gone(errno) => {}
+                other => other?,
+            }
         }
         found.push(path);
     }
@@ -193,7 +201,17 @@ impl Cgroup {
         procs_below(self.members()?).map_err(|errno| self.fail("list processes of", errno))
     }
 
-    /// Kills every process in the group and below, also those that fork meanwhile. They are gone a moment later.
+    /// As [`Cgroup::procs`], but none when the group is gone: systemd removes its own with the last process, and
+    /// whoever else ends the container removes others.
+    pub(super) fn remaining(&self) -> Result<Vec<Pid>, Error> {
+        match procs_below(self.members()?) {
+            Err(errno) if is_gone(errno) => Ok(Vec::new()),
+            other => other.map_err(|errno| self.fail("list processes of", errno)),
+        }
+    }
+
+    /// Kills every process in the group and below, also those that fork meanwhile. They are gone a moment later. In a
+    /// group that is gone there are none.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -201,16 +219,16 @@ impl Cgroup {
         if self.version == Version::V2 {
             match write(self.members()?, "cgroup.kill", b"1") {
                 Ok(()) => return Ok(()),
-                // Before Linux 5.14.
-                Err(Errno::NOENT) => {}
+                // Before Linux 5.14; or the group is gone.
+                Err(errno) if is_gone(errno) => {}
                 Err(errno) => return Err(self.fail("kill", errno)),
             }
         }
         // Frozen processes cannot fork, so that one pass suffices where freezing works.
-        let frozen = self.procs()?.len() > 1 && self.set_frozen(true, KILL_FREEZE_TIMEOUT).is_ok();
+        let frozen = self.remaining()?.len() > 1 && self.set_frozen(true, KILL_FREEZE_TIMEOUT).is_ok();
         let mut result = Ok(());
         for _ in 0..if frozen { 1 } else { 32 } {
-            let pids = self.procs()?;
+            let pids = self.remaining()?;
             if pids.is_empty() {
                 break;
             }
@@ -241,7 +259,7 @@ impl Cgroup {
         result
     }
 
-    /// Lets them run again.
+    /// Lets them run again. In a group that is gone nobody is held.
     ///
     /// # Errors
     /// As [`Cgroup::freeze`].
@@ -257,7 +275,11 @@ impl Cgroup {
             Version::V1 => freeze_v1(directory, frozen, deadline),
             Version::V2 => freeze_v2(directory, frozen, deadline),
         };
-        outcome.map_err(|errno| self.fail(action, errno))
+        match outcome {
+            // Or it cannot be frozen at all, before Linux 5.2.
+            Err(errno) if !frozen && is_gone(errno) => Ok(()),
+            other => other.map_err(|errno| self.fail(action, errno)),
+        }
     }
 
     fn freezer(&self) -> Result<BorrowedFd<'_>, Error> {
@@ -277,7 +299,7 @@ impl Cgroup {
         let Some(one) = hierarchy else { return self.freezer().map(|_| false) };
         match is_frozen(self.version, &one.hierarchy, one.fd.as_fd()) {
             // No freezer before Linux 5.2; or the group is gone.
-            Err(Errno::NOENT | Errno::NODEV) => Ok(false),
+            Err(errno) if is_gone(errno) => Ok(false),
             other => other.map_err(|errno| self.fail("read the state of", errno)),
         }
     }
@@ -287,7 +309,7 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Io`].
     pub fn signal_all(&self, signal: Signal) -> Result<(), Error> {
-        for pid in self.procs()? {
+        for pid in self.remaining()? {
             match kill_process(pid, signal) {
                 Ok(()) | Err(Errno::SRCH) => {}
                 Err(errno) => return Err(self.fail("signal processes of", errno)),

@@ -276,6 +276,18 @@ fn inside_and_out(layout: &Layout, what: &str) {
 }
 
 #[test]
+fn a_group_that_somebody_removed_is_done_with() {
+    let Some(layout) = host() else { return };
+    let mut group = plan(&layout, &name("gone"), &Resources::default()).expect("valid").apply().expect("root may");
+    Cgroup::open(&layout, group.path()).expect("it exists").remove().expect("nobody is in it");
+    group.thaw().expect("nobody is held");
+    group.kill_all().expect("nobody is left");
+    group.signal_all(Signal::TERM).expect("nobody is left");
+    assert!(group.is_empty() && !group.is_frozen().expect("it is not"));
+    group.destroy().expect("it is gone");
+}
+
+#[test]
 fn groups_made_inside_go_too() {
     let Some(layout) = host() else { return };
     let mut group = plan(&layout, &name("nested"), &Resources::default()).expect("valid").apply().expect("root may");

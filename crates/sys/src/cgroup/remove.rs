@@ -1,7 +1,7 @@
 //! The end of a group.
 
 use super::apply::{DIRECTORY, Directory};
-use super::control::{descendants, procs_below};
+use super::control::{descendants, is_gone, procs_below};
 use super::{Cgroup, CgroupPath, Error, Layout, Version};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{self, AtFlags, CWD, Mode, OFlags};
@@ -45,7 +45,7 @@ impl Cgroup {
 
     /// Whether no process is left. A group that is gone is empty.
     pub fn is_empty(&self) -> bool {
-        self.procs().is_ok_and(|pids| pids.is_empty())
+        self.remaining().is_ok_and(|pids| pids.is_empty())
     }
 
     /// Waits until no process is left, or for `timeout`; says whether none is.
@@ -118,7 +118,11 @@ fn remove(directory: &Directory, path: &CgroupPath) -> io::Result<()> {
         let mut result = fs::unlinkat(&root, path.as_str(), AtFlags::REMOVEDIR);
         if result == Err(Errno::BUSY) {
             // Groups that the container made for itself go first.
-            for child in descendants(directory.fd.as_fd())? {
+            let children = match descendants(directory.fd.as_fd()) {
+                Err(errno) if is_gone(errno) => Vec::new(),
+                other => other?,
+            };
+            for child in children {
                 let _ = fs::unlinkat(&directory.fd, child.as_str(), AtFlags::REMOVEDIR);
             }
             result = fs::unlinkat(&root, path.as_str(), AtFlags::REMOVEDIR);

@@ -105,7 +105,7 @@ fn bare_kernel_mount(line: &[u8]) -> Option<PathBuf> {
 }
 
 /// `\040` and the like in mountinfo.
-pub(in crate::init) fn unescape(text: &[u8]) -> Vec<u8> {
+pub(crate) fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, after)) = rest.split_first() {

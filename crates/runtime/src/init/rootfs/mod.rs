@@ -30,8 +30,7 @@ use super::Failing;
 use crate::plan::{Plan, Rootfs};
 use crate::protocol::{Failure, FailureClass};
 
-pub(crate) use enter::bare_kernel_mounts;
-pub(super) use enter::unescape;
+pub(crate) use enter::{bare_kernel_mounts, unescape};
 pub(crate) use source::lend;
 
 pub(super) const MS_REC: u64 = 0x4000;
