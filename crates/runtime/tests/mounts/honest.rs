@@ -170,7 +170,7 @@ fn masks_and_readonly_paths(world: &World) -> Result<(), Failed> {
     fs::write(world.root("etc/hidden"), "secret\n").unwrap();
     let mut config = world.config(
         "ls /one /two; cat /etc/hidden; stat -c %d /one /two; touch /one/x /kept/x /kept/below/x 2>&1; \
-         echo x > /kept/below/file; grep -c ' /etc/hidden ' /proc/self/mountinfo; test -s /proc/kcore || echo end",
+         { echo x > /kept/below/file; } 2>&1; grep -c ' /etc/hidden ' /proc/self/mountinfo; test -s /proc/kcore || echo end",
     );
     config["linux"]["maskedPaths"] = json!(["/one", "/two", "/etc/hidden", "/etc/../etc/hidden", "/proc/kcore"]);
     config["linux"]["readonlyPaths"] = json!(["/kept", "/proc/sys"]);
