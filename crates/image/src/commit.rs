@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 
-use budu_spec::{Digest, Reference};
 use budu_spec::image::{History, ImageConfig, Platform, RunConfig};
+use budu_spec::{Digest, Reference};
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
 use crate::compose::LayerFile;

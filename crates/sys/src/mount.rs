@@ -5,7 +5,8 @@
 //! before it is attached is gone; nothing is left on the host.
 
 use std::ffi::CStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -183,6 +184,14 @@ pub fn reconfigure(mount: BorrowedFd<'_>, parameters: &[Parameter<'_>]) -> io::R
     let context = fspick(mount, "", flags)?;
     set_parameters(&context, "file system", parameters)?;
     fsconfig_reconfigure(&context).map_err(|e| named(e, &format!("reconfigure{}", kernel_log(&context))))
+}
+
+/// The table of mounts of the caller's mount namespace, proc_pid_mountinfo(5). Read in few pieces: the kernel makes its
+/// lines anew for every read(2), and the standard library begins with 32 bytes.
+pub fn table() -> io::Result<Vec<u8>> {
+    let mut table = Vec::with_capacity(32 << 10);
+    File::open("/proc/self/mountinfo")?.read_to_end(&mut table)?;
+    Ok(table)
 }
 
 /// Moves an attached mount, move_mount(2).

@@ -60,7 +60,7 @@ pub(super) fn mount(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
     let hierarchies = if view.own_namespace && !view.whole {
         view.hierarchies.iter().map(|name| Hierarchy::named(name)).collect()
     } else {
-        let table = std::fs::read("/proc/self/mountinfo")?;
+        let table = budu_sys::mount::table()?;
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
         mounted(&table, &controllers(&own))
     };
@@ -78,7 +78,7 @@ fn fstatfs_type(path: &str) -> Option<i64> {
 
 fn mount_v2(target: &OwnedFd, view: &View<'_>) -> io::Result<OwnedFd> {
     // In the first cgroup namespace a mount sets the options of all of them: nsdelegate must not be lost by that.
-    let table = if view.new_namespace { Vec::new() } else { std::fs::read("/proc/self/mountinfo")? };
+    let table = if view.new_namespace { Vec::new() } else { budu_sys::mount::table()? };
     let options = v2_options(&table);
     let mut parameters: Vec<(&str, Option<&[u8]>)> = vec![("source", Some(b"cgroup"))];
     parameters.extend(options.iter().map(|option| (option.as_str(), None)));

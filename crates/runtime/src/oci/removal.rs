@@ -25,11 +25,17 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    let below: Vec<PathBuf> = mounts()?.into_iter().map(|mount| mount.point).collect();
-    detach(below.into_iter().filter(|point| *point != path && point.starts_with(&path)))?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::INVAL.into()) };
     let parent = openat(CWD, parent, DIRECTORY, Mode::empty())?;
-    Ok(remove_tree(parent.as_fd(), name)?)
+    match remove_tree(parent.as_fd(), name) {
+        // Only now is the table of mounts worth reading, which takes longer than all of this.
+        Err(Errno::XDEV | Errno::BUSY) => {
+            let below: Vec<PathBuf> = mounts()?.into_iter().map(|mount| mount.point).collect();
+            detach(below.into_iter().filter(|point| *point != path && point.starts_with(&path)))?;
+            Ok(remove_tree(parent.as_fd(), name)?)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Unmounts what is mounted at `points`, outermost first, and below them; what they show stays as it is.
@@ -57,7 +63,7 @@ pub(super) struct Mounted {
 
 /// All mounts of this mount namespace; those that others are mounted on come first.
 pub(super) fn mounts() -> io::Result<Vec<Mounted>> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = budu_sys::mount::table()?;
     let line = |line: &[u8]| {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;

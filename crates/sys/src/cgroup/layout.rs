@@ -159,8 +159,7 @@ impl Layout {
     /// # Errors
     /// [`Error::NotMounted`] without any, [`Error::Io`] when /proc is not readable.
     pub fn detect() -> Result<Layout, Error> {
-        let path = "/proc/self/mountinfo";
-        let text = std::fs::read(path).map_err(|source| Error::io("read", path, source))?;
+        let text = crate::mount::table().map_err(|source| Error::io("read", "/proc/self/mountinfo", source))?;
         let mut layout = Layout::parse(&text)?;
         layout.refresh()?;
         Ok(layout)

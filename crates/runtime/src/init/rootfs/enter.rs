@@ -84,7 +84,7 @@ impl NewRoot {
 
     /// Mounts of whole procfs and sysfs instances outside the root, outermost first.
     fn bare_kernel_mounts(&self) -> io::Result<Vec<PathBuf>> {
-        let mut found = bare_kernel_mounts(&std::fs::read("/proc/self/mountinfo")?);
+        let mut found = bare_kernel_mounts(&budu_sys::mount::table()?);
         found.retain(|path| !path.starts_with(&self.path));
         Ok(found)
     }
