@@ -56,7 +56,7 @@ impl Backend {
         };
         let host = format!("unix://{}", path("d.sock"));
         let common = ["-H", &host, "--data-root", &path("data"), "--exec-root", &path("exec")];
-        let address = ["--bip", "10.88.0.1/24"];
+        let address = ["--bip", "10.88.0.1/16"];
         let words = common.iter().chain(&address).map(|word| (*word).to_owned());
         own.into_iter().chain(words).chain(flags.iter().cloned()).collect()
     }
