@@ -228,7 +228,13 @@ fn listen(stdout: impl BufRead, heard: &(Mutex<Heard>, Condvar)) {
             Report::Exited(pid, code) => {
                 heard.exits.insert(pid, code);
             }
-            other => heard.replies.push(other),
+            other => {
+                if let Report::Spawned(pid) = other {
+                    // Thousands of processes end here: another one may have had this number.
+                    heard.exits.remove(&pid);
+                }
+                heard.replies.push(other);
+            }
         }
         bell.notify_all();
     }
