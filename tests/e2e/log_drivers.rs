@@ -98,7 +98,7 @@ fn local_driver(client: Client) {
 fn options_are_checked() {
     let engine = shared::engine();
     for (driver, options, want) in [
-        ("nope", json!({}), "logger: no log driver named 'nope' is registered"),
+        ("nope", json!({}), "error looking up logging plugin nope: plugin \"nope\" not found"),
         ("json-file", json!({"mode": "x"}), "logger: logging mode not supported: x"),
         ("json-file", json!({"x": "y"}), "unknown log opt 'x' for json-file log driver"),
         ("local", json!({"x": "y"}), "unknown log opt 'x' for log driver local"),

@@ -4,9 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use jiff::Timestamp;
+
 /// Facts that do not change while the daemon runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
+    /// Since when the daemon runs.
+    pub(crate) started: Timestamp,
     /// uname -r.
     pub(crate) kernel: String,
     /// Host name.
@@ -41,6 +45,7 @@ impl Facts {
         let total =
             memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<i64>().ok());
         Facts {
+            started: Timestamp::now(),
             kernel: text(uname.release()),
             name: text(uname.nodename()),
             machine: text(uname.machine()),

@@ -143,6 +143,7 @@ async fn guarded(app: Shared, peer: Arc<Peer>, request: Request<Incoming>) -> Re
     let what = format!("{} {}", request.method(), request.uri());
     // Clients that old read plain text.
     let plain = version::is_ancient(request.uri().path());
+    let known = headers_of(request.method(), request.uri().path(), app.config.get().min_api_version);
     let experimental = app.config.get().experimental;
     let answered = caller::on_behalf(peer.process, answer(app, peer, request));
     let mut response = match tokio::spawn(answered).await {
@@ -159,12 +160,30 @@ async fn guarded(app: Shared, peer: Arc<Peer>, request: Request<Incoming>) -> Re
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static(concat!("Budu/", env!("CARGO_PKG_VERSION"), " (linux)")));
     for (name, value) in [("ostype", "linux"), ("docker-experimental", if experimental { "true" } else { "false" })] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        if known.contains(&name) {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
     }
     if let Ok(version) = HeaderValue::from_str(&ApiVersion::MAX.to_string()) {
         headers.insert(HeaderName::from_static("api-version"), version);
     }
     response
+}
+
+/// The headers about the engine that an answer has: none where there is nothing, and the first alone where the version
+/// is refused.
+fn headers_of(method: &Method, path: &str, oldest: ApiVersion) -> &'static [&'static str] {
+    match version::split(path, oldest) {
+        Err(failure) if failure.status == hyper::StatusCode::NOT_FOUND => &[],
+        Err(_) => &["ostype"],
+        Ok((_, path))
+            if *method != Method::OPTIONS
+                && [routes::TABLE, routes::ABSENT].iter().all(|table| route::find(table, method, path).is_none()) =>
+        {
+            &[]
+        }
+        Ok(_) => &["ostype", "docker-experimental"],
+    }
 }
 
 async fn answer(app: Shared, peer: Arc<Peer>, mut request: Request<Incoming>) -> Result<Response<Body>, Failure> {

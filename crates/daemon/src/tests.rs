@@ -349,5 +349,5 @@ async fn events_stream_and_images_follow_versions() {
     let image = server.call("GET", "/v1.51/images/hello/json", "").await.json();
     assert!(image["Config"].get("Hostname").is_none());
     let image = server.call("GET", "/v1.44/images/hello/json", "").await.json();
-    assert_eq!((&image["Config"]["Hostname"], &image["Container"]), (&"".into(), &"".into()));
+    assert_eq!((&image["Config"]["Hostname"], image.get("Container")), (&"".into(), None));
 }

@@ -215,7 +215,7 @@ impl Engine {
         }
         let missing = || Error::NoSuchContainer { name: name.to_owned() };
         if plain.is_empty() {
-            return Err(missing());
+            return Err(Error::invalid(format!("invalid name or ID supplied: \"{name}\"")));
         }
         let mut matches = table.by_id.values().filter(|c| c.id.as_str().starts_with(plain));
         let found = matches.next().ok_or_else(missing)?;

@@ -187,6 +187,7 @@ impl Error {
         match self.class() {
             ErrorClass::Conflict => Error::Conflict { message },
             ErrorClass::InvalidArgument => Error::Invalid { message },
+            ErrorClass::NotFound => Error::Absent { message },
             _ => Error::Runtime { message },
         }
     }

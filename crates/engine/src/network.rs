@@ -34,8 +34,9 @@ impl Engine {
     pub fn prune_networks(&self, filters: &Filters) -> Result<Vec<String>, Error> {
         filters.check_keys(&["label", "label!", "until"])?;
         let until = filters.values("until").first();
-        let until = until.map(|t| parse_time(t, jiff::Timestamp::now())).transpose();
-        let until = until.map_err(|e| Error::invalid(e.to_string()))?.map_or(i64::MAX, clock::nanos);
+        let bad = |text: &String| Error::invalid(format!("failed to parse value as time or duration: \"{text}\""));
+        let until = until.map(|t| parse_time(t, jiff::Timestamp::now()).map_err(|_| bad(t))).transpose()?;
+        let until = until.map_or(i64::MAX, clock::nanos);
         let mut names = Vec::new();
         for network in self.networks().list() {
             let idle = !network.is_predefined() && network.endpoints.is_empty();

@@ -57,6 +57,8 @@ pub struct Image {
     pub content_size: u64,
     /// Bytes of the unpacked layers alone.
     pub unpacked_size: u64,
+    /// Bytes of each unpacked layer, base first.
+    pub layer_sizes: Vec<u64>,
     /// When it was made, RFC 3339; year 1 when the configuration does not say.
     pub created: String,
     /// Diff ids, base first.

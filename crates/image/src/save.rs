@@ -73,7 +73,11 @@ fn select(state: &State, name: &str) -> Result<Vec<(Digest, Option<Reference>)>,
             return Ok(all);
         }
     }
-    let found = find(state, name)?;
+    let found = find(state, name).map_err(|error| match error {
+        // Docker says the name as it was given here.
+        Error::NotFound { .. } => Error::NotFound { name: name.to_owned() },
+        error => error,
+    })?;
     Ok(vec![(found.image, found.name.filter(|name| name.tag().is_some()))])
 }
 

@@ -300,11 +300,10 @@ pub(crate) fn view(state: &State, record: &ImageRecord, platform: Option<&Platfo
     if variant.manifest.digest != id {
         content += variant.manifest.size;
     }
-    let mut unpacked = 0;
-    for layer in &variant.layers {
-        content += layer.blob.size;
-        unpacked += state.layers.get(&layer.chain_id).map_or(0, |layer| layer.size);
-    }
+    content += variant.layers.iter().map(|layer| layer.blob.size).sum::<u64>();
+    let unpacked = variant.layers.iter().map(|layer| state.layers.get(&layer.chain_id).map_or(0, |layer| layer.size));
+    let layer_sizes: Vec<u64> = unpacked.collect();
+    let unpacked = layer_sizes.iter().sum();
     Ok(Image {
         id: ImageId(id),
         target: record.target.clone(),
@@ -318,6 +317,7 @@ pub(crate) fn view(state: &State, record: &ImageRecord, platform: Option<&Platfo
         size: content + unpacked,
         content_size: content,
         unpacked_size: unpacked,
+        layer_sizes,
         layers: variant.layers.iter().map(|layer| layer.diff_id).collect(),
     })
 }

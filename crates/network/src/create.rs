@@ -86,7 +86,7 @@ pub(crate) fn plan(request: CreateRequest, pools: &[(Ipv4Net, u8)], taken: &Take
     let ipam_driver = match request.ipam_driver.as_str() {
         "" => "default".to_owned(),
         known @ ("default" | "null") => known.to_owned(),
-        other => return Err(Error::NotFound { message: format!("could not find an IPAM driver named {other:?}") }),
+        other => return Err(Error::NotFound { message: format!("plugin {other:?} not found") }),
     };
     let pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
     let id = Id::random().to_string();

@@ -18,11 +18,8 @@ pub struct Filters(BTreeMap<String, Vec<String>>);
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// Not JSON of either form.
-    #[error("invalid filter: {reason}")]
-    Malformed {
-        /// What the JSON parser said.
-        reason: String,
-    },
+    #[error("invalid filter")]
+    Malformed,
     /// A key this list does not know.
     #[error("invalid filter '{key}'")]
     UnknownKey {
@@ -30,12 +27,14 @@ pub enum FilterError {
         key: String,
     },
     /// A value this key does not take.
-    #[error("invalid filter '{key}={value}'")]
+    #[error("invalid filter '{key}={value}'{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     BadValue {
         /// The key.
         key: String,
-        /// The value.
+        /// The value; in brackets, where the key takes only one.
         value: String,
+        /// What would be right; may be empty.
+        reason: String,
     },
 }
 
@@ -52,9 +51,8 @@ impl Filters {
         if text.is_empty() {
             return Ok(filters);
         }
-        let malformed = |reason: &str| FilterError::Malformed { reason: reason.to_owned() };
-        let value: Value = serde_json::from_str(text).map_err(|e| malformed(&e.to_string()))?;
-        let Value::Object(map) = value else { return Err(malformed("want a JSON object")) };
+        let value: Value = serde_json::from_str(text).map_err(|_| FilterError::Malformed)?;
+        let Value::Object(map) = value else { return Err(FilterError::Malformed) };
         for (key, values) in map {
             let list = match values {
                 Value::Object(set) => {
@@ -62,9 +60,9 @@ impl Filters {
                 }
                 Value::Array(list) => list
                     .into_iter()
-                    .map(|v| v.as_str().map(str::to_owned).ok_or_else(|| malformed("want strings in the list")))
+                    .map(|v| v.as_str().map(str::to_owned).ok_or(FilterError::Malformed))
                     .collect::<Result<Vec<_>, _>>()?,
-                _ => return Err(malformed("want an object or a list per key")),
+                _ => return Err(FilterError::Malformed),
             };
             filters.0.insert(key, list);
         }
@@ -131,7 +129,11 @@ impl Filters {
         match value.to_ascii_lowercase().as_str() {
             "1" | "t" | "true" => Ok(Some(true)),
             "0" | "f" | "false" => Ok(Some(false)),
-            _ => Err(FilterError::BadValue { key: key.to_owned(), value: value.clone() }),
+            _ => Err(FilterError::BadValue {
+                key: key.to_owned(),
+                value: format!("[{}]", self.values(key).join(" ")),
+                reason: String::new(),
+            }),
         }
     }
 }
@@ -156,6 +158,9 @@ mod tests {
     fn unknown_key_is_named() {
         let error = Filters::parse(r#"{"nope":["x"]}"#).unwrap().check_keys(&["id"]).unwrap_err();
         assert_eq!(error.to_string(), "invalid filter 'nope'");
+        let error = Filters::parse(r#"{"dangling":["x"]}"#).unwrap().flag("dangling").unwrap_err();
+        assert_eq!(error.to_string(), "invalid filter 'dangling=[x]'");
+        assert_eq!(Filters::parse("x").unwrap_err().to_string(), "invalid filter");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) fn exceptions(text: &str, list: &str) -> Result<BTreeMap<String, Stri
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let entry = line.split_once("\" = \"").map(|(name, reason)| (name.trim_matches('"'), reason.trim_matches('"')));
         let (name, reason) = entry.with_context(|| format!("{list}: {line}"))?;
-        found.insert(name.to_owned(), reason.to_owned());
+        found.insert(name.replace("\\\"", "\""), reason.to_owned());
     }
     Ok(found)
 }
@@ -91,7 +91,9 @@ mod tests {
 
     #[test]
     fn exceptions_are_read() {
-        let found = exceptions("# why\n\n\"a::b [x= y]\" = \"because\"\n", "list").unwrap_or_default();
+        let text = "# why\n\n\"a::b [x= y]\" = \"because\"\n\"{\\\"a\\\":1} x\" = \"quoted\"\n";
+        let found = exceptions(text, "list").unwrap_or_default();
+        assert_eq!(found.get("{\"a\":1} x").map(String::as_str), Some("quoted"));
         assert_eq!(found.get("a::b [x= y]").map(String::as_str), Some("because"));
         assert!(exceptions("nonsense", "list").is_err());
     }

@@ -81,18 +81,25 @@ fn documents(answer: &Response) -> Option<Value> {
 fn values(place: &str, key: &str, theirs: &Value, ours: &Value, found: &mut Vec<Difference>) {
     match (theirs, ours) {
         (Value::Object(a), Value::Object(b)) => {
+            let (a, b) = (by_plain_name(a), by_plain_name(b));
             for name in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
                 let absent = Value::from("<absent>");
                 let (a, b) = (a.get(name).unwrap_or(&absent), b.get(name).unwrap_or(&absent));
-                // A map's key may be an id or an address.
-                values(&format!("{place}.{}", line(name)), name, a, b, found);
+                values(&format!("{place}.{name}"), name, a, b, found);
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            let (a, b) = (sorted(a), sorted(b));
+            let (a, b) = (sorted(key, a), sorted(key, b));
             for (at, (a, b)) in a.iter().zip(&b).enumerate() {
                 values(&format!("{place}[{at}]"), key, a, b, found);
             }
+        }
+        // Said in the place, so that it can be accepted without accepting anything else there.
+        (Value::Null, Value::Array(list)) if list.is_empty() => {
+            found.push((format!("{place} (null and [])"), theirs.clone(), ours.clone()));
+        }
+        (Value::Null, Value::Object(map)) if map.is_empty() => {
+            found.push((format!("{place} (null and {{}})"), theirs.clone(), ours.clone()));
         }
         _ => {
             let (a, b) = (scalar(key, theirs), scalar(key, ours));
@@ -103,11 +110,28 @@ fn values(place: &str, key: &str, theirs: &Value, ours: &Value, found: &mut Vec<
     }
 }
 
-/// Docker lists what has names in the order of a hash map.
-fn sorted(list: &[Value]) -> Vec<Value> {
+/// A map's key may be an id or an address; of several of them each has its place in the order of their values.
+fn by_plain_name(map: &serde_json::Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut plain = BTreeMap::new();
+    for (name, value) in map {
+        let mut name = line(name);
+        while plain.contains_key(&name) {
+            name.push('+');
+        }
+        plain.insert(name, value.clone());
+    }
+    plain
+}
+
+/// Docker lists what has names, mounts and what was pruned in the order of a hash map; of masked paths the order is
+/// nobody's business.
+fn sorted(key: &str, list: &[Value]) -> Vec<Value> {
     let mut list = list.to_vec();
-    if list.iter().all(|item| item["Name"].is_string()) {
-        list.sort_by_key(|item| item["Name"].as_str().unwrap_or_default().to_owned());
+    let by = ["Destination", "Name"].into_iter().find(|by| list.iter().all(|item| item[*by].is_string()));
+    if let Some(by) = by {
+        list.sort_by_key(|item| line(item[by].as_str().unwrap_or_default()));
+    } else if key.ends_with("Deleted") || key == "MaskedPaths" {
+        list.sort_by_key(|item| line(item.as_str().unwrap_or_default()));
     }
     list
 }
@@ -158,7 +182,10 @@ fn plain_word(word: &str) -> String {
     let is_date = word.contains('T')
         && parts.next().is_some_and(|part| digits(part, 4) && part > "2001")
         && parts.next().is_some_and(|part| digits(part, 2));
-    if hex(64) || (hex(12) && word.bytes().any(|b| b.is_ascii_alphabetic())) {
+    let is_clock = word.split_once(':').is_some_and(|(hour, minute)| digits(hour, 2) && digits(minute, 2));
+    if is_clock {
+        "<clock>".to_owned()
+    } else if hex(64) || (hex(12) && word.bytes().any(|b| b.is_ascii_alphabetic())) {
         "<id>".to_owned()
     } else if is_date && !word.starts_with("2026-01-02T03:04:05") {
         "<time>".to_owned()
@@ -179,6 +206,17 @@ mod tests {
         let mut found = Vec::new();
         values("$", "", &a, &b, &mut found);
         assert_eq!(found, [("$.n".to_owned(), json!(1), json!(2))]);
+    }
+
+    #[test]
+    fn the_order_of_hash_maps_is_none() {
+        let a = json!({"Mounts": [{"Destination": "/b"}, {"Destination": "/a"}], "NetworksDeleted": ["y", "x"]});
+        let b = json!({"Mounts": [{"Destination": "/a"}, {"Destination": "/b"}], "NetworksDeleted": ["x", "y"]});
+        let mut found = Vec::new();
+        values("$", "", &a, &b, &mut found);
+        let ids = |letter: &str| json!({letter.repeat(64): {"Name": "x"}});
+        values("$", "", &ids("a"), &ids("b"), &mut found);
+        assert_eq!(found, []);
     }
 
     #[test]

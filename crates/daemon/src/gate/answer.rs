@@ -102,9 +102,9 @@ pub(crate) fn image(value: &mut Value, version: ApiVersion) {
         default(value, "Created", json!(budu_spec::units::ZERO_TIME));
     }
     if below(version, 45) {
-        value["Container"] = json!("");
         let empty = budu_spec::docker::ContainerConfig::default();
         value["ContainerConfig"] = serde_json::to_value(empty).unwrap_or_default();
+        value["ContainerConfig"]["Labels"] = Value::Null;
     }
     if below(version, 48) {
         remove(value, &["Descriptor"]);
@@ -144,6 +144,15 @@ fn config_of_image(config: &mut Value, version: ApiVersion) {
 
 /// `/info`, given in the shape of the newest version.
 pub(crate) fn info(value: &mut Value, version: ApiVersion) {
+    if below(version, 25)
+        && let Some(Value::Array(options)) = value.get_mut("SecurityOptions")
+    {
+        // In those days they were names.
+        for option in options {
+            let name = option.as_str().and_then(|text| text.strip_prefix("name="));
+            *option = json!(name.and_then(|text| text.split(',').next()).unwrap_or_default());
+        }
+    }
     if below(version, 44)
         && let Some(Value::Object(runtimes)) = value.get_mut("Runtimes")
     {
@@ -161,7 +170,9 @@ pub(crate) fn info(value: &mut Value, version: ApiVersion) {
         remove(value, &["FirewallBackend"]);
         for key in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
             let id = value[key]["ID"].clone();
-            part(value, key).for_each(|commit| default(commit, "Expected", id.clone()));
+            if !is_empty(&id) {
+                part(value, key).for_each(|commit| default(commit, "Expected", id.clone()));
+            }
         }
     }
     if below(version, 50) {
@@ -215,10 +226,8 @@ mod tests {
             value
         };
         let old = shaped(43);
-        assert_eq!(
-            (&old["VirtualSize"], &old["Config"]["Tty"], &old["Container"]),
-            (&1.into(), &false.into(), &"".into())
-        );
+        assert_eq!((&old["VirtualSize"], &old["Config"]["Tty"]), (&1.into(), &false.into()));
+        assert_eq!(old["ContainerConfig"]["Labels"], Value::Null);
         assert!(old.get("Descriptor").is_none() && old["Config"].get("Shell").is_none());
         let middle = shaped(50);
         assert_eq!(middle["Config"]["Cmd"], Value::Null);

@@ -55,7 +55,9 @@ impl Call {
     /// Reads a body that must not be empty.
     pub(crate) async fn required_json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
         let bytes = self.bytes().await?;
-        self.check_type()?;
+        if !bytes.is_empty() || self.headers.contains_key(CONTENT_TYPE) {
+            self.check_type()?;
+        }
         if bytes.is_empty() {
             return Err(Failure::invalid("invalid JSON: got EOF while reading request body"));
         }
@@ -106,6 +108,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<T>();
     let value = match values.next() {
         Some(Ok(value)) => value,
+        // Nearly all words about JSON are the parser's own; these are what a cut connection gives.
+        Some(Err(error)) if error.is_eof() => return Err(Failure::invalid("invalid JSON: unexpected EOF")),
         Some(Err(error)) => return Err(Failure::invalid(format!("invalid JSON: {error}"))),
         None => return Err(Failure::invalid("invalid JSON: got EOF while reading request body")),
     };

@@ -2,6 +2,7 @@
 
 use budu_spec::docker::ErrorAnswer;
 use budu_spec::{Classified, ErrorClass};
+use hyper::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 
 use super::{Body, typed};
@@ -57,7 +58,9 @@ impl Failure {
 
     /// The answer for clients from before errors were JSON.
     pub(crate) fn plain_response(self) -> Response<Body> {
-        typed(self.status, "text/plain; charset=utf-8", Body::full(self.message + "\n"))
+        let mut response = typed(self.status, "text/plain; charset=utf-8", Body::full(self.message + "\n"));
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
     }
 
     /// The answer itself.

@@ -21,7 +21,6 @@ pub(crate) static ABSENT: &[Route] = table! {
     GET "/containers/{id}/checkpoints";
     POST "/containers/{id}/checkpoints";
     POST "/build";
-    POST "/build/prune";
     POST "/build/cancel";
     GET "/images/search";
     POST "/images/{name}/push";

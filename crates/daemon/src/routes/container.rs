@@ -24,6 +24,9 @@ pub(crate) async fn list(call: Call) -> Reply {
 /// `POST /containers/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
     let mut wish: Value = call.required_json().await?;
+    if wish.as_object().is_some_and(says_nothing) {
+        return Err(Failure::invalid("config cannot be empty in order to create a container"));
+    }
     let warnings = gate::create(&mut wish, call.version)?;
     call.app.config.get().fill(&mut wish);
     let wish: ContainerCreate =
@@ -38,19 +41,22 @@ pub(crate) async fn create(mut call: Call) -> Reply {
     answer(StatusCode::CREATED, &created)
 }
 
+/// Whether a request has nothing about the container itself, only about where it is put.
+fn says_nothing(wish: &serde_json::Map<String, Value>) -> bool {
+    wish.keys().all(|key| matches!(key.as_str(), "HostConfig" | "NetworkingConfig"))
+}
+
 /// Containers run on this machine: only its platform will do.
 fn check_platform(call: &Call, image: &str, text: &str) -> Result<(), Failure> {
     let platform: Platform = text.parse().map_err(|e| Failure::invalid(format!("{e}")))?;
-    let found = call.app.engine.images().resolve_for(image, Some(&platform))?;
-    if found.platform.distance(&platform).is_none() {
-        return Err(Failure {
-            status: StatusCode::NOT_FOUND,
-            message: format!(
-                "image with reference {image} was found but does not provide the specified platform ({text})"
-            ),
-        });
+    let images = call.app.engine.images();
+    match images.resolve_for(image, Some(&platform)) {
+        Ok(found) if found.platform.distance(&platform).is_some() => return Ok(()),
+        Ok(_) | Err(budu_image::Error::NoPlatform { .. }) => {}
+        Err(error) => return Err(error.into()),
     }
-    Ok(())
+    let found = images.resolve(image)?.platform.to_string();
+    Err(budu_image::Error::PlatformMismatch { reference: image.to_owned(), found, wanted: text.to_owned() }.into())
 }
 
 /// `GET /containers/{id}/json`.
@@ -76,7 +82,8 @@ pub(crate) async fn prune(call: Call) -> Reply {
 
 /// `POST /containers/{id}/update`.
 pub(crate) async fn update(mut call: Call) -> Reply {
-    let wish: ContainerUpdate = call.required_json().await?;
+    let wish: ContainerUpdate = call.json().await?;
     let warnings = call.app.engine.update(&call.name, wish, call.version).await?;
-    ok(&ContainerUpdated { warnings })
+    // No warning at all travels as `null`, as it does in Docker.
+    if warnings.is_empty() { ok(&json!({"Warnings": null})) } else { ok(&ContainerUpdated { warnings }) }
 }

@@ -11,7 +11,7 @@ use crate::http::{Body, Call, Reply, content_type, json, ok};
 
 /// `POST /containers/{id}/exec`.
 pub(crate) async fn create(mut call: Call) -> Reply {
-    let wish: ExecCreate = call.required_json().await?;
+    let wish: ExecCreate = call.json().await?;
     let id = call.app.engine.exec_create(&call.name, wish)?;
     json(StatusCode::CREATED, &IdAnswer { id })
 }

@@ -102,24 +102,26 @@ pub(super) fn seconds(text: &str) -> i64 {
 /// `GET /images/{name}/history`.
 pub(crate) async fn history(call: Call) -> Reply {
     let image = call.app.engine.images().resolve(&call.name)?;
+    let mut sizes = image.layer_sizes.iter();
+    let mut size =
+        |empty: bool| if empty { 0 } else { sizes.next().map_or(0, |n| i64::try_from(*n).unwrap_or(i64::MAX)) };
     let mut items: Vec<HistoryItem> = image
         .config
         .history
         .iter()
-        .rev()
         .map(|step| HistoryItem {
             id: "<missing>".to_owned(),
             created: step.created.as_deref().map_or(0, seconds),
             created_by: step.created_by.clone(),
             comment: step.comment.clone(),
+            size: size(step.empty_layer),
             ..HistoryItem::default()
         })
         .collect();
+    items.reverse();
     if let Some(top) = items.first_mut() {
         top.id = image.id.to_string();
         top.tags = (!image.tags.is_empty()).then(|| image.tags.iter().map(Reference::familiar).collect());
-        // All layers together: the store does not know what each one added.
-        top.size = i64::try_from(image.unpacked_size).unwrap_or(i64::MAX);
     }
     ok(&items)
 }
@@ -130,6 +132,9 @@ pub(crate) async fn tag(call: Call) -> Reply {
     let image = engine.images().resolve(&call.name)?;
     let repository = call.query.text("repo");
     let text = match call.query.get("tag") {
+        Some(tag) if format!("x:{tag}").parse::<Reference>().is_err() => {
+            return Err(Failure::invalid("invalid tag format"));
+        }
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     };

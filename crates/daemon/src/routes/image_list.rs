@@ -34,12 +34,17 @@ pub(crate) async fn list(call: Call) -> Reply {
             *users.entry(image.to_string()).or_default() += 1;
         }
     }
+    let shared = if call.query.flag("shared-size") { Some(store.usage().shared) } else { None };
     let mut rows: Vec<ImageSummary> = store
         .list()?
         .iter()
         .filter_map(|image| {
             let names = wish.names(image)?;
-            Some(row(image, names, wish.digests(image), call.version, &users))
+            let mut row = row(image, names, wish.digests(image), call.version, &users);
+            if let Some(shared) = &shared {
+                row.shared_size = shared.get(&row.id).map_or(0, |size| i64::try_from(*size).unwrap_or(i64::MAX));
+            }
+            Some(row)
         })
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.created));
@@ -48,7 +53,9 @@ pub(crate) async fn list(call: Call) -> Reply {
 
 pub(super) fn until(filters: &Filters) -> Result<Option<i64>, Failure> {
     let text = filters.values("until").first();
-    let time = text.map(|t| budu_spec::units::parse_time(t, jiff::Timestamp::now())).transpose()?;
+    let bad = |text: &str| Failure::invalid(format!("failed to parse value as time or duration: \"{text}\""));
+    let parse = |text: &String| budu_spec::units::parse_time(text, jiff::Timestamp::now()).map_err(|_| bad(text));
+    let time = text.map(parse).transpose()?;
     Ok(time.map(|t| t.as_second()))
 }
 

@@ -55,8 +55,9 @@ pub(crate) async fn unpause(call: Call) -> Reply {
 /// Height and width of a terminal, both required.
 pub(super) fn size(call: &Call) -> Result<(u16, u16), Failure> {
     let side = |key: &str, name: &str| {
-        let value: Option<u32> = call.query.number(key)?;
-        let value = value.ok_or_else(|| Failure::invalid(format!("invalid resize {name}: missing parameter {key}")))?;
+        let text = call.query.text(key);
+        let bad = |_| Failure::invalid(format!("invalid resize {name} \"{text}\": invalid syntax"));
+        let value: u32 = text.parse().map_err(bad)?;
         Ok::<_, Failure>(u16::try_from(value).unwrap_or(u16::MAX))
     };
     Ok((side("h", "height")?, side("w", "width")?))

@@ -110,6 +110,7 @@ pub(crate) static TABLE: &[Route] = table! {
     GET "/volumes/{name}" volume::inspect;
     PUT "/volumes/{name}" volume::update;
     DELETE "/volumes/{name}" volume::remove;
+    POST "/build/prune" nothing::build_cache;
     GET "/plugins" nothing::plugins;
     GET "/plugins/{name}/json" nothing::plugin;
     GET "/swarm" nothing::swarm;

@@ -58,7 +58,7 @@ pub(crate) async fn inspect(call: Call) -> Reply {
 
 /// `POST /networks/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
-    let wish: NetworkCreate = call.required_json().await?;
+    let wish: NetworkCreate = call.json().await?;
     let request = request(wish, call.version)?;
     let engine = call.app.engine.clone();
     let id = blocking(move || Ok(engine.create_network(request)?)).await?;
@@ -69,10 +69,13 @@ fn request(wish: NetworkCreate, version: ApiVersion) -> Result<CreateRequest, Fa
     let absent = [
         (wish.config_only, "a configuration-only network"),
         (wish.config_from.as_ref().is_some_and(|from| !from.network.is_empty()), "a network from a configuration"),
-        (wish.scope == "swarm" || wish.scope == "global", "a network of a swarm"),
     ];
     if let Some((_, what)) = absent.into_iter().find(|(asked, _)| *asked) {
         return Err(Failure::not_implemented(what));
+    }
+    if wish.scope == "swarm" || wish.scope == "global" {
+        let message = "cannot create a swarm scoped network when swarm is not active".to_owned();
+        return Err(Failure { status: StatusCode::FORBIDDEN, message });
     }
     if wish.ingress {
         let message = "Ingress network can only be global scope network".to_owned();
@@ -117,7 +120,7 @@ pub(crate) async fn prune(call: Call) -> Reply {
 
 /// `POST /networks/{id}/connect`.
 pub(crate) async fn connect(mut call: Call) -> Reply {
-    let wish: NetworkConnect = call.required_json().await?;
+    let wish: NetworkConnect = call.json().await?;
     let settings = wish.endpoint_config.unwrap_or_default();
     call.app.engine.connect(&call.name, &wish.container, settings).await?;
     Ok(hyper::Response::new(Body::empty()))
@@ -125,7 +128,7 @@ pub(crate) async fn connect(mut call: Call) -> Reply {
 
 /// `POST /networks/{id}/disconnect`.
 pub(crate) async fn disconnect(mut call: Call) -> Reply {
-    let wish: NetworkDisconnect = call.required_json().await?;
+    let wish: NetworkDisconnect = call.json().await?;
     call.app.engine.disconnect(&call.name, &wish.container, wish.force).await?;
     Ok(hyper::Response::new(Body::empty()))
 }
@@ -148,7 +151,12 @@ fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
     Shape {
         name: network.name.clone(),
         id: network.id.clone(),
-        created: budu_spec::units::print_time(network.created),
+        // The networks that are always there came with the daemon.
+        created: if network.created == 0 {
+            budu_spec::units::rfc3339_nano(call.app.host.started)
+        } else {
+            budu_spec::units::print_time(network.created)
+        },
         scope: "local".to_owned(),
         driver: network.driver.driver().to_owned(),
         enable_ipv4: network.ipv4,
@@ -156,7 +164,7 @@ fn shape(call: &Call, network: &Network, with_containers: bool) -> Shape {
         ipam: Ipam {
             driver: network.ipam_driver.clone(),
             options: network.ipam_options.clone(),
-            config: Some(config.collect()),
+            config: (!network.pools.is_empty()).then(|| config.collect()),
         },
         internal: network.internal,
         attachable: network.attachable,

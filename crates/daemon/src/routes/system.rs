@@ -80,7 +80,6 @@ pub(crate) async fn info(call: Call) -> Reply {
     let info = facts(&call, &config)?;
     let mut value = serde_json::to_value(&info).map_err(|error| Failure::internal(error.to_string()))?;
     value["FirewallBackend"] = json!({"Driver": "nftables"});
-    value["DiscoveredDevices"] = json!([]);
     if !config.address_pools.is_empty() {
         let pools = config.address_pools.iter().map(|(base, size)| json!({"Base": base.to_string(), "Size": size}));
         value["DefaultAddressPools"] = pools.collect();
@@ -115,7 +114,9 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
         cpu_set: limits.cpuset,
         pids_limit: limits.pids,
         oom_kill_disable: limits.memory && !v2,
-        ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
+        // The first container on a bridge switches it on: nobody need be told that it is off.
+        ipv4_forwarding: config.ip_forward
+            || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
         debug: config.debug,
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |d| count(d.count())),
         n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
@@ -170,12 +171,14 @@ fn plugins(app: &App, config: &Config) -> InfoPlugins {
         volume: iter::once("local".to_owned()).chain(app.engine.plugins().known("VolumeDriver")).collect(),
         network: names(&["bridge", "host", "null"]),
         authorization: (!authorization.is_empty()).then(|| authorization.clone()),
-        log: names(budu_engine::log::DRIVERS),
+        // That nothing is kept is no driver, as Docker sees it.
+        log: names(budu_engine::log::DRIVERS).into_iter().filter(|name| name != "none").collect(),
     }
 }
 
 fn runtimes(config: &Config) -> BTreeMap<String, Value> {
-    let own = [("budu".to_owned(), json!({"path": "budu"}))];
+    // Create takes Docker's names for the one runtime there is: tools look for them here before they ask.
+    let own = ["budu", "runc", "io.containerd.runc.v2"].map(|name| (name.to_owned(), json!({"path": "budu"})));
     config.runtimes.clone().into_iter().chain(own).collect()
 }
 
@@ -224,7 +227,8 @@ fn registries(config: &Config) -> Value {
         .iter()
         .map(|name| (name.clone(), json!({"Name": name, "Mirrors": [], "Secure": false, "Official": false})))
         .collect();
-    let mirrors = &config.registry_mirrors;
+    let mirrors = config.registry_mirrors.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/')));
+    let mirrors: Vec<String> = mirrors.collect();
     index.insert(
         "docker.io".to_owned(),
         json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),

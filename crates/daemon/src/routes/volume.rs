@@ -7,12 +7,13 @@ use crate::http::{Call, Failure, Reply, json, no_content, ok};
 
 /// `GET /volumes`.
 pub(crate) async fn list(call: Call) -> Reply {
-    ok(&call.app.engine.volumes().list(&call.filters()?).await?)
+    let said = |failure: Failure| Failure::invalid(format!("error reading volume filters: {}", failure.message));
+    ok(&call.app.engine.volumes().list(&call.filters().map_err(said)?).await?)
 }
 
 /// `POST /volumes/create`.
 pub(crate) async fn create(mut call: Call) -> Reply {
-    let wish: VolumeCreate = call.required_json().await?;
+    let wish: VolumeCreate = call.json().await?;
     if wish.cluster_volume_spec.is_some() && call.version >= ApiVersion::new(42) {
         return super::nothing::swarm(call).await;
     }

@@ -30,6 +30,9 @@ impl Engine {
         check_name(name)?;
         validate::validate(&mut wish, self.options(), version, &mut warnings)?;
         self.settle_endpoints(&mut wish, version)?;
+        if wish.config.image.is_empty() && merge::command(&wish.config).is_none() {
+            return Err(Error::invalid("no command specified"));
+        }
         let image = self.images().resolve(&wish.config.image)?;
         self.check_donors(&wish.host_config)?;
         self.networks().warm();
@@ -94,7 +97,7 @@ impl Drop for Reserved<'_> {
 }
 
 /// Refuses names outside Docker's rule.
-pub(super) fn check_name(name: Option<&str>) -> Result<(), Error> {
+fn check_name(name: Option<&str>) -> Result<(), Error> {
     match name.filter(|n| !names::is_valid(n)) {
         Some(bad) => {
             Err(Error::invalid(format!("Invalid container name ({bad}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))

@@ -54,9 +54,10 @@ impl Scanner {
 
 /// Parses `ctrl-p,ctrl-q`, `a,b`, `ctrl-@`.
 fn parse(text: &str) -> Result<Vec<u8>, Error> {
-    text.split(',').map(key).collect::<Option<Vec<u8>>>().ok_or_else(|| {
-        Error::invalid(format!("invalid detach keys ({text}): want single characters or ctrl-<letter or @[\\]^_>"))
-    })
+    text.split(',')
+        .map(key)
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(|| Error::invalid(format!("Invalid escape keys ({text}) provided")))
 }
 
 fn key(text: &str) -> Option<u8> {

@@ -55,8 +55,8 @@ impl Running {
     /// Refuses what was started before.
     fn require_fresh(self, id: &str) -> Result<(), Error> {
         match (self.running, self.started) {
-            (true, _) => Err(Error::conflict(format!("Error: Exec command {id} is already running"))),
-            (false, true) => Err(Error::conflict(format!("Error: Exec command {id} has already run"))),
+            (true, _) => Err(Error::conflict(format!("exec command {id} is already running"))),
+            (false, true) => Err(Error::conflict(format!("exec command {id} has already run"))),
             (false, false) => Ok(()),
         }
     }
@@ -120,6 +120,14 @@ impl Exec {
     }
 }
 
+/// [`Container::require_running`] with the container named as it was asked for.
+fn require_running(container: &Container, name: &str) -> Result<(), Error> {
+    if container.state().status == super::record::Status::Paused {
+        return Err(Error::conflict(format!("Container {name} is paused, unpause the container before exec")));
+    }
+    container.require_running("exec")
+}
+
 /// What became of starting an exec instance.
 #[derive(Debug)]
 pub enum ExecStarted {
@@ -154,11 +162,12 @@ impl Engine {
     /// # Errors
     /// [`Error::Conflict`] when the container does not run.
     pub fn exec_create(&self, name: &str, wish: ExecCreate) -> Result<String, Error> {
-        let container = self.find(name)?;
-        container.require_running("exec")?;
+        // Judged before the container is looked up, as Docker does.
         if wish.cmd.first().is_none_or(String::is_empty) {
             return Err(Error::invalid("No exec command specified"));
         }
+        let container = self.find(name)?;
+        require_running(&container, name)?;
         Scanner::new(&wish.detach_keys)?;
         if !wish.working_dir.is_empty() && !wish.working_dir.starts_with('/') {
             return Err(Error::invalid(format!(
@@ -186,7 +195,7 @@ impl Engine {
     /// or its container does not run.
     pub fn exec_startable(&self, id: &str) -> Result<(), Error> {
         let exec = self.0.execs.find(id)?;
-        exec.container.require_running("exec")?;
+        require_running(&exec.container, exec.container.id.as_str())?;
         exec.state().require_fresh(id)
     }
 
@@ -197,7 +206,7 @@ impl Engine {
     /// not run; [`Error::Command`] when the program cannot be executed.
     pub async fn exec_start(&self, id: &str, how: &ExecStart) -> Result<ExecStarted, Error> {
         let exec = self.0.execs.find(id)?;
-        exec.container.require_running("exec")?;
+        require_running(&exec.container, exec.container.id.as_str())?;
         {
             let mut state = exec.state();
             state.require_fresh(id)?;

@@ -48,7 +48,7 @@ impl Engine {
             size_root_fs,
             mounts: mounts::shapes(&record.points),
             config: record.config.clone(),
-            network_settings: network(&record, &state, version),
+            network_settings: self.network_settings(&record, &state, version),
             ..ContainerInspect::default()
         })
     }
@@ -92,29 +92,58 @@ fn state_of(state: &State) -> ContainerState {
     }
 }
 
-fn network(record: &Record, state: &State, version: ApiVersion) -> NetworkSettings {
-    let sandbox = state.sandbox.as_ref();
-    let published = sandbox.map_or(&[][..], |s| &s.ports);
-    let ports = if sandbox.is_some() { ports::settings(&record.config, published) } else { Default::default() };
-    let networks = networks(record, state, version);
-    let bridge = networks.get("bridge").cloned().unwrap_or_default();
-    let first = sandbox.and_then(|s| s.endpoints.first());
-    NetworkSettings {
-        sandbox_id: first.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
-        sandbox_key: if state.pid == 0 { String::new() } else { format!("/proc/{}/ns/net", state.pid) },
-        ports,
-        endpoint_id: bridge.endpoint_id,
-        gateway: bridge.gateway,
-        ip_address: bridge.ip_address,
-        ip_prefix_len: bridge.ip_prefix_len,
-        mac_address: bridge.mac_address,
-        networks,
-        ..NetworkSettings::default()
+impl Engine {
+    fn network_settings(&self, record: &Record, state: &State, version: ApiVersion) -> NetworkSettings {
+        let sandbox = state.sandbox.as_ref();
+        let published = sandbox.map_or(&[][..], |s| &s.ports);
+        let ports = if sandbox.is_some() { ports::settings(&record.config, published) } else { Default::default() };
+        let left = if has_left(state) { self.network_ids() } else { BTreeMap::new() };
+        let networks = networks_of(record, state, version, &left);
+        let bridge = networks.get("bridge").cloned().unwrap_or_default();
+        let first = sandbox.and_then(|s| s.endpoints.first());
+        NetworkSettings {
+            sandbox_id: first.map(|e| e.endpoint_id.clone()).unwrap_or_default(),
+            sandbox_key: if state.pid == 0 { String::new() } else { format!("/proc/{}/ns/net", state.pid) },
+            ports,
+            endpoint_id: bridge.endpoint_id,
+            gateway: bridge.gateway,
+            ip_address: bridge.ip_address,
+            ip_prefix_len: bridge.ip_prefix_len,
+            mac_address: bridge.mac_address,
+            networks,
+            ..NetworkSettings::default()
+        }
+    }
+
+    /// Ids of all networks by name.
+    pub(super) fn network_ids(&self) -> BTreeMap<String, String> {
+        self.networks().list().iter().map(|network| (network.name.clone(), network.id.clone())).collect()
     }
 }
 
+/// Whether a container has been on its networks, and is not any more.
+pub(super) fn has_left(state: &State) -> bool {
+    state.started_at != 0 && state.sandbox.is_none()
+}
+
+/// Endpoints by network name. What has run goes on telling which networks it was on, as Docker does: `ids` has them.
+pub(super) fn networks_of(
+    record: &Record,
+    state: &State,
+    version: ApiVersion,
+    ids: &BTreeMap<String, String>,
+) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = networks(record, state, version);
+    if has_left(state) {
+        for (name, settings) in &mut networks {
+            settings.network_id = ids.get(name).cloned().unwrap_or_default();
+        }
+    }
+    networks
+}
+
 /// Endpoints by network name; there without addresses while it does not run.
-pub(super) fn networks(record: &Record, state: &State, version: ApiVersion) -> BTreeMap<String, EndpointSettings> {
+fn networks(record: &Record, state: &State, version: ApiVersion) -> BTreeMap<String, EndpointSettings> {
     let disabled = record.config.network_disabled == Some(true);
     let none = [("none".to_owned(), None)].into();
     let wishes = if disabled { &none } else { &record.networking.endpoints_config };

@@ -26,6 +26,11 @@ impl Engine {
     /// [`Error::Conflict`] when it does not run, [`Error::Invalid`] for a
     /// signal that does not exist.
     pub async fn kill(&self, name: &str, signal: Option<&str>) -> Result<(), Error> {
+        let killed = self.kill_container(name, signal).await;
+        killed.map_err(|error| error.prefixed(&format!("cannot kill container: {name}")))
+    }
+
+    async fn kill_container(&self, name: &str, signal: Option<&str>) -> Result<(), Error> {
         let container = self.find(name)?;
         let number = match signal.filter(|s| !s.is_empty()) {
             Some(text) => parse(text)?,
@@ -37,10 +42,7 @@ impl Engine {
             drop(container.turn.lock().await);
         }
         if !runs() {
-            return Err(Error::conflict(format!(
-                "cannot kill container: {name}: container {} is not running",
-                container.id
-            )));
+            return Err(Error::not_running(container.id.as_str()));
         }
         if number == KILL || number == stop_signal(&container) {
             container.state().stopped_by_hand = true;
@@ -50,9 +52,7 @@ impl Engine {
         let before = progress.borrow().exits;
         self.signal(&container, number).await?;
         if number == KILL {
-            killed(&mut progress, before)
-                .await
-                .map_err(|error| error.prefixed(&format!("cannot kill container: {name}")))?;
+            killed(&mut progress, before).await?;
         }
         Ok(())
     }

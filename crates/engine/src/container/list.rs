@@ -1,8 +1,9 @@
 //! List: many containers, a row each.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use budu_spec::docker::{ApiVersion, ContainerSummary, HealthSummary, SummaryHostConfig, SummaryNetworkSettings};
+use budu_spec::docker::{ApiVersion, ContainerSummary, EndpointSettings, HealthSummary, SummaryHostConfig};
 use budu_spec::filter::FilterError;
 use budu_spec::{Filters, units};
 
@@ -54,10 +55,9 @@ impl Engine {
         let mut rows: Vec<(Arc<Container>, Arc<Record>, State)> =
             self.all().into_iter().map(|c| (Arc::clone(&c), c.record(), c.state().clone())).collect();
         rows.sort_by_key(|(_, record, _)| std::cmp::Reverse(record.created));
-        let every = options.all
-            || options.limit > 0
-            || !filters.values("status").is_empty()
-            || !filters.values("exited").is_empty();
+        let every = options.all || options.limit > 0 || !filters.values("status").is_empty();
+        let left = rows.iter().any(|(_, _, state)| inspect::has_left(state));
+        let ids = if every && left { self.network_ids() } else { BTreeMap::new() };
         let mut list = Vec::new();
         for (container, record, state) in rows {
             if options.limit > 0 && list.len() == options.limit {
@@ -67,13 +67,31 @@ impl Engine {
                 continue;
             }
             let mut row = summary(&record, &state, version);
+            row.network_settings.networks = brief_networks(&record, &state, version, &ids);
             if options.size {
-                (row.size_rw, row.size_root_fs) = self.sizes(&container)?;
+                let (own, all) = self.sizes(&container)?;
+                // Of an empty layer Docker says nothing in a list.
+                (row.size_rw, row.size_root_fs) = (own.filter(|size| *size != 0), all);
             }
             list.push(row);
         }
         Ok(list)
     }
+}
+
+/// The networks of a row: without what was asked for, as Docker's lists have them.
+fn brief_networks(
+    record: &Record,
+    state: &State,
+    version: ApiVersion,
+    ids: &BTreeMap<String, String>,
+) -> BTreeMap<String, EndpointSettings> {
+    let mut networks = inspect::networks_of(record, state, version, ids);
+    for settings in networks.values_mut() {
+        (settings.links, settings.aliases, settings.dns_names) = (None, None, None);
+        settings.driver_opts = None;
+    }
+    networks
 }
 
 /// Filters with their references resolved.
@@ -88,21 +106,29 @@ struct Wish<'a> {
 impl Wish<'_> {
     fn new<'a>(engine: &Engine, filters: &'a Filters) -> Result<Wish<'a>, Error> {
         filters.check_keys(KEYS)?;
-        let bad = |key: &str, value: &str| FilterError::BadValue { key: key.to_owned(), value: value.to_owned() };
-        let words = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-        if let Some(value) = filters.values("status").iter().find(|v| !words.contains(&v.as_str())) {
-            return Err(bad("status", value).into());
-        }
-        let healths = ["none", "starting", "healthy", "unhealthy"];
-        if let Some(value) = filters.values("health").iter().find(|v| !healths.contains(&v.as_str())) {
-            return Err(Error::invalid(format!("unrecognized filter value for health: {value}")));
+        let bad = |key: &str, value: &str, reason: String| FilterError::BadValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            reason,
+        };
+        for (key, what, words) in [
+            ("status", "state", &["created", "running", "paused", "restarting", "removing", "exited", "dead"][..]),
+            ("health", "health", &["none", "starting", "healthy", "unhealthy"]),
+        ] {
+            if let Some(value) = filters.values(key).iter().find(|v| !words.contains(&v.as_str())) {
+                let why = format!("invalid value for {what} ({value}): must be one of {}", words.join(", "));
+                return Err(bad(key, value, why).into());
+            }
         }
         let created = |key: &str| -> Result<Option<i64>, Error> {
             filters.values(key).first().map(|name| engine.find(name).map(|c| c.record().created)).transpose()
         };
         let ancestors = filters.values("ancestor");
         let resolve = |name: &String| engine.images().resolve(name).map_or_else(|_| name.clone(), |i| i.id.to_string());
-        let number = |text: &String| text.parse::<i32>().map_err(|_| bad("exited", text));
+        let number = |text: &String| {
+            let why = || format!("strconv.Atoi: parsing \"{text}\": invalid syntax");
+            text.parse::<i32>().map_err(|_| bad("exited", text, why()))
+        };
         filters.flag("is-task")?;
         Ok(Wish {
             filters,
@@ -182,7 +208,6 @@ fn summary(record: &Record, state: &State, version: ApiVersion) -> ContainerSumm
             status: super::health::name(state).to_owned(),
             failing_streak: state.health.as_ref().map_or(0, |health| health.failing_streak),
         }),
-        network_settings: SummaryNetworkSettings { networks: inspect::networks(record, state, version) },
         mounts: super::mounts::shapes(&record.points),
         ..ContainerSummary::default()
     }

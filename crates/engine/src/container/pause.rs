@@ -26,7 +26,7 @@ impl Engine {
                     container.id
                 )));
             }
-            _ => return Err(Error::conflict(format!("Container {} is not running", container.id))),
+            _ => return Err(Error::not_running(container.id.as_str())),
         }
         container.running_control()?.ask(container.id.as_str(), Request::Pause).await?;
         container.state().status = Status::Paused;

@@ -26,7 +26,7 @@ impl Engine {
                 Status::Paused => "container is paused and must be unpaused first".to_owned(),
                 status => format!("container is {}: stop the container before removing or force remove", status.word()),
             };
-            return Err(Error::conflict(format!("cannot remove container \"/{}\": {advice}", container.record().name)));
+            return Err(Error::conflict(format!("cannot remove container \"{name}\": {advice}")));
         }
         loop {
             if force {
@@ -85,8 +85,9 @@ impl Engine {
     pub async fn prune(&self, filters: &Filters) -> Result<(Vec<String>, u64), Error> {
         filters.check_keys(&["label", "label!", "until"])?;
         let until = filters.values("until").first();
-        let until = until.map(|t| parse_time(t, jiff::Timestamp::now())).transpose();
-        let until = until.map_err(|e| Error::invalid(e.to_string()))?.map_or(i64::MAX, crate::clock::nanos);
+        let bad = |text: &String| Error::invalid(format!("failed to parse value as time or duration: \"{text}\""));
+        let until = until.map(|t| parse_time(t, jiff::Timestamp::now()).map_err(|_| bad(t))).transpose()?;
+        let until = until.map_or(i64::MAX, crate::clock::nanos);
         let (mut ids, mut bytes) = (Vec::new(), 0);
         for container in self.all() {
             let record = container.record();

@@ -1,6 +1,5 @@
 //! Rename.
 
-use super::create::check_name;
 use crate::{Engine, Error};
 
 impl Engine {
@@ -9,12 +8,17 @@ impl Engine {
     /// # Errors
     /// [`Error::NameInUse`], [`Error::Invalid`].
     pub async fn rename(&self, old: &str, new: &str) -> Result<(), Error> {
-        let new = new.strip_prefix('/').unwrap_or(new);
         if old.is_empty() || new.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
+        let new = new.strip_prefix('/').unwrap_or(new);
         let container = self.find(old)?;
-        check_name(Some(new))?;
+        // Here Docker says the name with its slash.
+        if !budu_spec::names::is_valid(new) {
+            let rule = "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed";
+            let message = format!("Error when allocating new name: Invalid container name (/{new}), {rule}");
+            return Err(Error::invalid(message));
+        }
         let _turn = container.turn.lock().await;
         let mut record = (*container.record()).clone();
         if record.name == new {

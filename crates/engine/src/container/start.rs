@@ -246,6 +246,10 @@ fn shim_gone(error: io::Error) -> Error {
 /// A failure of the runtime in Docker's words, which clients derive exit
 /// codes from.
 fn explain(failure: Failure, path: &str, verb: &str) -> Error {
+    // Docker looks users up before it asks its runtime for anything, and calls it its own failure.
+    if failure.message.starts_with("unable to find ") {
+        return Error::Runtime { message: failure.message };
+    }
     let message = format!(
         "failed to create task for container: failed to create shim task: OCI runtime {verb} failed: unable to start container process: error during container init: {}: unknown",
         cause(&failure, path)

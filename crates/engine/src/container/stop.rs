@@ -42,7 +42,10 @@ impl Engine {
     /// [`Error::NotModified`] when it does not run.
     pub async fn stop(&self, name: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<(), Error> {
         let container = self.find(name)?;
-        self.stop_container(&container, signal, timeout).await
+        self.stop_container(&container, signal, timeout).await.map_err(|error| match error {
+            Error::NotModified { .. } => error,
+            error => error.prefixed(&format!("cannot stop container: {name}")),
+        })
     }
 
     pub(super) async fn stop_container(
@@ -82,9 +85,7 @@ impl Engine {
             container.intend_by_force();
             // Whoever ends between the two signals is as stopped as wished.
             let _ = self.signal(container, kill::KILL).await;
-            kill::killed(&mut progress, before)
-                .await
-                .map_err(|error| error.prefixed(&format!("cannot stop container: {}", container.id)))?;
+            kill::killed(&mut progress, before).await?;
         }
         self.tell(container, "stop", &[]);
         Ok(())

@@ -22,6 +22,7 @@ impl Engine {
             forget_devices(&mut wish.resources);
         }
         resources::validate(&mut wish.resources, resources::Purpose::Update, &mut warnings)?;
+        validate::restart(&HostConfig { restart_policy: wish.restart_policy.clone(), ..HostConfig::default() })?;
         let container = self.find(name)?;
         let cannot = |error: Error| error.prefixed(&format!("Cannot update container {}", container.id));
         let _turn = container.turn.lock().await;

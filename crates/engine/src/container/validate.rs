@@ -109,7 +109,7 @@ fn technology(host: &HostConfig) -> Result<(), Error> {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     if !host.isolation.is_empty() && !host.isolation.eq_ignore_ascii_case("default") {
-        return Err(Error::invalid(format!("invalid isolation '{}' on linux", host.isolation)));
+        return Err(Error::invalid(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
     }
     if host.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
         return Err(Error::invalid("invalid Annotations: the empty string is not permitted as an annotation key"));
@@ -358,7 +358,7 @@ mod tests {
                 "invalid mount config for type \"bind\": bind source path does not exist: /nonexistent",
             ),
             (r#"{"HostConfig":{"Runtime":"kata"}}"#, "unknown or invalid runtime name: kata"),
-            (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, "invalid isolation 'hyperv' on linux"),
+            (r#"{"HostConfig":{"Isolation":"hyperv"}}"#, "invalid isolation (hyperv): linux only supports 'default'"),
             (r#"{"Hostname":"x","HostConfig":{"UTSMode":"host"}}"#, "conflicting options: hostname and the UTS mode"),
             (r#"{"HostConfig":{"ExtraHosts":["x"]}}"#, "bad format for add-host: \"x\""),
         ] {

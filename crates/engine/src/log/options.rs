@@ -64,7 +64,8 @@ pub fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<(), Err
         return Err(Error::invalid(format!("invalid value for option cache-disabled: {text}")));
     }
     let Some(kind) = Driver::named(driver) else {
-        return Err(Error::invalid(format!("logger: no log driver named '{driver}' is registered")));
+        let missing = format!("plugin \"{driver}\" not found");
+        return Err(Error::invalid(format!("error looking up logging plugin {driver}: {missing}")));
     };
     names(kind, driver, options)?;
     match kind {
@@ -216,7 +217,7 @@ mod tests {
                 "error parsing option max-buffer-size: invalid size: 'x'",
             ),
             ("syslog", &[("cache-disabled", "maybe")], "invalid value for option cache-disabled: maybe"),
-            ("splonk", &[], "logger: no log driver named 'splonk' is registered"),
+            ("splonk", &[], "error looking up logging plugin splonk: plugin \"splonk\" not found"),
             ("json-file", &[("syslog-address", "x")], "unknown log opt 'syslog-address' for json-file log driver"),
             ("local", &[("nope", "x")], "unknown log opt 'nope' for log driver local"),
             ("journald", &[("max-size", "1m")], "unknown log opt 'max-size' for journald log driver"),

@@ -70,12 +70,14 @@ impl Volumes {
             options: wish.options.filter(|options| !options.is_empty()),
             ..Record::default()
         };
-        check_name(&name).map_err(about)?;
         let options = record.options.clone().unwrap_or_default();
         if record.driver == LOCAL {
+            check_name(&name).map_err(about)?;
             options::check(&options).map_err(about)?;
         } else {
+            // The rule for names is that of local volumes: a missing driver is what is wrong first.
             let driver = self.driver(&record.driver).await.map_err(about)?;
+            check_name(&name).map_err(about)?;
             if driver.get(&name).await.map_err(about)?.is_none() {
                 driver.create(&name, &options).await.map_err(about)?;
             }

@@ -23,7 +23,7 @@ pub(super) fn plain(text: &str) -> Result<Vec<String>, String> {
         let known = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"].contains(&name)
             || TOGGLES.iter().any(|pair| pair.contains(&option));
         if !known {
-            return Err(format!("invalid tmpfs option [\"{option}\"]"));
+            return Err(format!("invalid tmpfs option \"{option}\""));
         }
         replace(&mut options, option);
     }

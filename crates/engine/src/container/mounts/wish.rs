@@ -288,8 +288,7 @@ fn inside(subpath: &str) -> Result<(), String> {
 }
 
 fn tmpfs_wish(target: &str, text: &str) -> Result<Wish, Error> {
-    let path =
-        target_path(target).map_err(|why| Error::invalid(format!("invalid mount config for type \"tmpfs\": {why}")))?;
+    let path = target_path(target).map_err(Error::invalid)?;
     let options = tmpfs::plain(text).map_err(Error::invalid)?;
     let rw = !options.iter().any(|o| o == "ro");
     let mode = text.to_owned();

@@ -38,6 +38,10 @@ fn checked(wish: &mut Resources, purpose: Purpose, support: Support, warnings: &
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
         );
     }
+    if purpose == Purpose::Create {
+        // As inspect of Docker says it; left out where the kernel has no such switch.
+        wish.oom_kill_disable.get_or_insert(false);
+    }
     support.reduce(wish, warnings);
     memory(wish, purpose, warnings)?;
     cpu(wish)?;
@@ -146,7 +150,7 @@ fn cpuset(what: &str, wish: &str, online: &str) -> Result<(), Error> {
         return Ok(());
     }
     let Some(wished) = numbers(wish) else {
-        return bad(format!("Invalid value {wish} for cpuset {what}"));
+        return bad(format!("Invalid value {wish} for cpuset {what}: invalid format: {wish}"));
     };
     let text = std::fs::read_to_string(online).unwrap_or_default();
     let available = numbers(text.trim()).unwrap_or_default();
@@ -212,7 +216,7 @@ mod tests {
         );
         assert_eq!(
             refused(Resources { cpuset_cpus: "a".into(), ..Resources::default() }),
-            "Invalid value a for cpuset cpus"
+            "Invalid value a for cpuset cpus: invalid format: a"
         );
         assert_eq!(
             refused(Resources { cpu_realtime_period: 5, cpu_realtime_runtime: 6, ..Resources::default() }),
