@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use budu_sys::netlink::{Batch, Route};
+use ipnet::Ipv6Net;
 
 use crate::bridge::open_route;
 use crate::dns::{self, View};
@@ -78,7 +79,11 @@ impl Networks {
         let mut sandbox = Sandbox { endpoints: wiring.endpoints.clone(), netns: inode(&netns)?, ..sandbox_of(request) };
         if definitions.len() > 1 || definitions.first().is_some_and(|definition| definition.id != self.core.default) {
             let gateway = sandbox.gateway().and_then(|endpoint| endpoint.gateway);
-            wire::set_gateway(&mut wire::route_inside(netns.as_fd())?, gateway)?;
+            let mut inside = wire::route_inside(netns.as_fd())?;
+            wire::set_gateway(&mut inside, gateway)?;
+            if let Some(gateway) = sandbox.gateway6() {
+                wire::set_gateway6(&mut inside, gateway)?;
+            }
         }
         self.serve_names(&mut sandbox, netns.as_fd())?;
         self.publish(&mut sandbox)?;
@@ -145,8 +150,12 @@ impl Networks {
         let (ip, host_link) = self.core.claim(&definition.id, join.ip)?;
         let mac = join.mac.or(ip.map(Mac::of)).unwrap_or_else(Mac::random);
         let gateway = definition.address().filter(|_| !definition.internal).map(|address| address.addr());
+        let prefix6 = definition.address6().map_or(0, |address| address.prefix_len());
+        let gateway6 = definition.address6().filter(|_| !definition.internal).map(|address| address.addr());
         wiring.endpoints.push(Endpoint {
             ip,
+            prefix6,
+            gateway6,
             prefix: definition.address().map_or(0, |address| address.prefix_len()),
             gateway,
             mac: Some(mac),
@@ -158,6 +167,8 @@ impl Networks {
             resolves: !definition.is_predefined(),
             ..endpoint_of(request, definition)
         });
+        let ip6 = self.core.claim6(&definition.id, join.ip6)?;
+        wiring.endpoints.last_mut().expect("it was just put there").ip6 = ip6;
         self.core.on_bridge(&definition.id, |bridge| {
             let plug = Plug {
                 bridge,
@@ -166,6 +177,7 @@ impl Networks {
                 host_link: &host_link,
                 inside: &name,
                 ip,
+                ip6: ip6.map(|ip6| Ipv6Net::new_assert(ip6, prefix6)),
                 link_local: &join.link_local,
                 mac,
                 isolated: !definition.talks(),
@@ -213,7 +225,7 @@ impl Networks {
         sandbox.endpoints.retain(|endpoint| endpoint.network_id != definition.id);
         self.core.resolver.remove(&leaving);
         keeper::delete(vec![leaving.host_link.clone()]);
-        self.core.release(&leaving.network_id, leaving.ip, &leaving.host_link);
+        self.core.give_back(&leaving);
         let moved = self.move_gateway(&before, &mut sandbox, &mut wire::route_inside(netns)?);
         if !sandbox.resolves() {
             self.core.resolver.stop(container);
@@ -254,6 +266,9 @@ impl Networks {
             if let (Some(ip), Some(addresses)) = (endpoint.ip, &mut state.place(&endpoint.network_id)?.addresses) {
                 addresses.take_given(ip)?;
             }
+            if let (Some(ip), Some(addresses)) = (endpoint.ip6, &mut state.place(&endpoint.network_id)?.addresses6) {
+                addresses.take_given(ip)?;
+            }
             state.links.insert(endpoint.host_link.clone());
         }
         let mut sandbox = sandbox.clone();
@@ -291,7 +306,7 @@ impl Networks {
         // Only now may somebody else take the ports.
         drop(reservations);
         for endpoint in sandbox.endpoints.into_iter().filter(|endpoint| !endpoint.host_link.is_empty()) {
-            self.core.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+            self.core.give_back(&endpoint);
             self.core.keeper.watch(&self.core, endpoint.host_link);
         }
         withdrawn
@@ -373,6 +388,9 @@ impl Networks {
     /// After a network came or went: the default route and the published
     /// ports follow the gateway. The sandbox is held as it is afterwards.
     fn move_gateway(&self, before: &Sandbox, after: &mut Sandbox, inside: &mut Route) -> Result<(), Error> {
+        if let Some(gateway) = after.gateway6().filter(|_| before.gateway6() != after.gateway6()) {
+            wire::set_gateway6(inside, gateway)?;
+        }
         let place = |sandbox: &Sandbox| sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone());
         if place(before) == place(after) {
             return self.replace(after, None);

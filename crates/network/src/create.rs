@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use budu_spec::Id;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::definition::{check_options, is_predefined};
-use crate::{Definition, Error, Mode, Pool, addresses};
+use crate::{Definition, Error, Mode, Pool, addresses, addresses6};
 
 /// What is asked for, in the words of the request.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +58,10 @@ pub(crate) struct Taken {
     pub(crate) subnets: Vec<Ipv4Net>,
     /// Addresses and routes of the host.
     pub(crate) host: Vec<Ipv4Net>,
+    /// IPv6 ranges of other networks of this daemon.
+    pub(crate) subnets6: Vec<Ipv6Net>,
+    /// Tells daemons on one machine apart.
+    pub(crate) instance: String,
 }
 
 /// Decides what the network will be.
@@ -80,15 +84,18 @@ pub(crate) fn plan(request: CreateRequest, pools: &[(Ipv4Net, u8)], taken: &Take
     if request.name.trim().is_empty() {
         return Err(Error::invalid("invalid name: name is empty"));
     }
-    if ipv6 || !ipv4 {
-        return Err(Error::Unsupported { feature: "a network with IPv6".into() });
+    if !ipv4 {
+        return Err(Error::Unsupported { feature: "a network without IPv4".into() });
     }
     let ipam_driver = match request.ipam_driver.as_str() {
         "" => "default".to_owned(),
         known @ ("default" | "null") => known.to_owned(),
         other => return Err(Error::NotFound { message: format!("could not find an IPAM driver named {other:?}") }),
     };
-    let pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
+    let mut pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
+    if ipv6 && ipam_driver != "null" {
+        pools.push(choose_pool6(&request.pools, taken)?);
+    }
     let id = Id::random().to_string();
     let named = request.options.get("com.docker.network.bridge.name").filter(|name| !name.is_empty());
     let definition = Definition {
@@ -240,6 +247,28 @@ fn choose_pools(
     Ok(vec![Pool { subnet: IpNet::V4(subnet), range: range.map(IpNet::V4), gateway, auxiliary, given: true }])
 }
 
+fn choose_pool6(wishes: &[PoolRequest], taken: &Taken) -> Result<Pool, Error> {
+    let mut given = wishes.iter().filter_map(|wish| Some((wish, wish.subnet.parse::<Ipv6Net>().ok()?)));
+    let Some((wish, subnet)) = given.next() else {
+        let subnet = addresses6::choose(&taken.instance, &taken.subnets6).ok_or(Error::NoMoreSubnets)?;
+        let gateway = Some(addresses6::first(subnet).into());
+        let subnet = IpNet::V6(subnet);
+        return Ok(Pool { subnet, range: None, gateway, auxiliary: BTreeMap::new(), given: false });
+    };
+    if given.next().is_some() {
+        return Err(Error::Forbidden { message: "bridge driver doesn't support multiple subnets".into() });
+    }
+    if taken.subnets6.iter().any(|other| other.contains(&subnet) || subnet.contains(&other.trunc())) {
+        return Err(Error::Forbidden {
+            message: "invalid pool request: Pool overlaps with other one on this address space".into(),
+        });
+    }
+    let range: Option<Ipv6Net> = wish.range.parse().ok();
+    let gateway = wish.gateway.parse().unwrap_or_else(|_| addresses6::first(range.unwrap_or(subnet)).into());
+    let auxiliary = wish.auxiliary.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?))).collect();
+    Ok(Pool { subnet: IpNet::V6(subnet), range: range.map(IpNet::V6), gateway: Some(gateway), auxiliary, given: true })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,7 +279,7 @@ mod tests {
 
     fn plan_with(request: CreateRequest, taken: &[&str]) -> Result<Definition, Error> {
         let subnets = taken.iter().map(|net| net.parse().unwrap()).collect();
-        plan(request, &addresses::default_pools(), &Taken { subnets, host: Vec::new() })
+        plan(request, &addresses::default_pools(), &Taken { subnets, ..Taken::default() })
     }
 
     fn pool(subnet: &str, range: &str, gateway: &str) -> PoolRequest {

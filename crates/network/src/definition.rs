@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Mode};
@@ -73,6 +73,23 @@ impl Definition {
             IpNet::V4(subnet) => Some((pool, subnet)),
             IpNet::V6(_) => None,
         })
+    }
+
+    /// The IPv6 range.
+    pub fn pool6(&self) -> Option<(&Pool, Ipv6Net)> {
+        self.pools.iter().find_map(|pool| match pool.subnet {
+            IpNet::V6(subnet) => Some((pool, subnet)),
+            IpNet::V4(_) => None,
+        })
+    }
+
+    /// The bridge's IPv6 address and prefix.
+    pub(crate) fn address6(&self) -> Option<Ipv6Net> {
+        let (pool, subnet) = self.pool6()?;
+        match pool.gateway {
+            Some(IpAddr::V6(gateway)) => Some(Ipv6Net::new_assert(gateway, subnet.prefix_len())),
+            _ => None,
+        }
     }
 
     /// The bridge's IPv4 address and prefix.

@@ -111,18 +111,18 @@ pub enum Error {
     )]
     NoPool,
     /// Every address of the network is taken.
-    #[error("no available IPv4 addresses on network {network} ({subnet})")]
+    #[error("no available addresses on network {network} ({subnet})")]
     Exhausted {
         /// Name of the network.
         network: String,
         /// Its range.
-        subnet: ipnet::Ipv4Net,
+        subnet: ipnet::IpNet,
     },
     /// The requested address is in use.
     #[error("Address already in use")]
     AddressInUse {
         /// The address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Name of the network.
         network: String,
     },
@@ -130,11 +130,11 @@ pub enum Error {
     #[error("address {ip} is not assignable on network {network} ({subnet})")]
     AddressOutside {
         /// The address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Name of the network.
         network: String,
         /// Its range.
-        subnet: ipnet::Ipv4Net,
+        subnet: ipnet::IpNet,
     },
     /// The container has an endpoint already.
     #[error("container {container} is already attached to a network")]

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use budu_sys::nft::{Nftables, Transaction};
+use budu_sys::nft::{Change, Family, Nftables, Transaction};
 
 use crate::Error;
 use crate::ruleset::{Elements, Plan, by_address, by_port};
@@ -13,24 +13,26 @@ use crate::ruleset::{Elements, Plan, by_address, by_port};
 pub(crate) struct Firewall {
     plan: Plan,
     socket: Nftables,
+    /// There is, or may be, a table for IPv6.
+    six: bool,
 }
 
 impl Firewall {
     pub(crate) fn open(plan: Plan) -> Result<Firewall, Error> {
         let socket = Nftables::open().map_err(|_| missing())?;
-        Ok(Firewall { plan, socket })
+        Ok(Firewall { plan, socket, six: true })
     }
 
     /// Makes the kernel's table equal the plan with exactly `wanted`. What is
     /// right already is not touched, so established and new connections to
     /// kept elements go on undisturbed.
     pub(crate) fn reconcile(&mut self, wanted: &Elements) -> Result<(), Error> {
-        let table = self.socket.table(&self.plan.table).map_err(refused)?;
+        let table = self.socket.table(Family::Ip, &self.plan.table).map_err(refused)?;
         let changes = match table {
-            None => self.plan.make(wanted.clone()),
-            Some(table) if table.label != self.plan.label() => {
-                let mut changes = vec![budu_sys::nft::Change::DeleteTable];
-                changes.extend(self.plan.make(wanted.clone()));
+            None => self.plan.make(Family::Ip, wanted.clone()),
+            Some(table) if table.label != self.plan.label(Family::Ip) => {
+                let mut changes = vec![Change::DeleteTable];
+                changes.extend(self.plan.make(Family::Ip, wanted.clone()));
                 changes
             }
             Some(_) => {
@@ -40,7 +42,27 @@ impl Firewall {
                 changes
             }
         };
-        self.apply(changes)
+        self.apply(changes)?;
+        self.settle6()
+    }
+
+    /// Makes the table for IPv6 what the plan wants, if it wants one.
+    fn settle6(&mut self) -> Result<(), Error> {
+        let wanted = self.plan.has(Family::Ip6);
+        if !wanted && !self.six {
+            return Ok(());
+        }
+        let found = self.socket.table(Family::Ip6, &self.plan.table).map_err(refused)?;
+        let mut changes = Vec::new();
+        if found.as_ref().is_none_or(|table| !wanted || table.label != self.plan.label(Family::Ip6)) {
+            changes.extend(found.map(|_| Change::DeleteTable));
+            if wanted {
+                changes.extend(self.plan.make(Family::Ip6, Elements::default()));
+            }
+        }
+        self.apply_to(Family::Ip6, changes)?;
+        self.six = wanted;
+        Ok(())
     }
 
     /// Makes the table unless it is there. Its elements are left as they are,
@@ -48,8 +70,8 @@ impl Firewall {
     /// are not adopted yet.
     pub(crate) fn ensure(&mut self, wanted: &Elements) -> Result<(), Error> {
         let mut wanted = wanted.clone();
-        match self.socket.table(&self.plan.table).map_err(refused)? {
-            Some(table) if table.label == self.plan.label() => return Ok(()),
+        match self.socket.table(Family::Ip, &self.plan.table).map_err(refused)? {
+            Some(table) if table.label == self.plan.label(Family::Ip) => return self.settle6(),
             // A table that is not ours has no such maps: nothing to keep.
             Some(_) => wanted.merge(self.elements().unwrap_or_default()),
             None => {}
@@ -75,10 +97,13 @@ impl Firewall {
 
     /// Deletes the table, if it is there.
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
-        if self.socket.table(&self.plan.table).map_err(refused)?.is_none() {
+        if self.socket.table(Family::Ip6, &self.plan.table).map_err(refused)?.is_some() {
+            self.apply_to(Family::Ip6, vec![Change::DeleteTable])?;
+        }
+        if self.socket.table(Family::Ip, &self.plan.table).map_err(refused)?.is_none() {
             return Ok(());
         }
-        self.apply(vec![budu_sys::nft::Change::DeleteTable])
+        self.apply(vec![Change::DeleteTable])
     }
 
     fn elements(&mut self) -> Result<Elements, Error> {
@@ -89,11 +114,15 @@ impl Firewall {
         })
     }
 
-    fn apply(&mut self, changes: Vec<budu_sys::nft::Change>) -> Result<(), Error> {
-        let transaction = Transaction { table: self.plan.table.clone(), changes };
+    fn apply(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+        self.apply_to(Family::Ip, changes)
+    }
+
+    fn apply_to(&mut self, family: Family, changes: Vec<Change>) -> Result<(), Error> {
+        let transaction = Transaction { family, table: self.plan.table.clone(), changes };
         self.socket.apply(&transaction).map_err(|error| {
             let made = transaction.changes.first();
-            let making = matches!(made, Some(budu_sys::nft::Change::AddTable(_)));
+            let making = matches!(made, Some(Change::AddTable(_)));
             if making && error.source.kind() == io::ErrorKind::NotFound {
                 tracing::debug!(%error, "a rule needs what the kernel does not have");
                 return Error::Feature {

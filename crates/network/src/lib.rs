@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod addresses6;
 mod attach;
 mod bridge;
 mod config;

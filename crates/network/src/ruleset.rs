@@ -3,12 +3,12 @@
 //! `docs/decisions/0005-firewall-as-data.md` explains the choice; this file is
 //! the plan, `firewall.rs` applies it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use budu_sys::nft::{
-    Chain, Change, CtState, CtStatus, Element, Field, Hook, HookKind, HookPoint, Map, Statement, Transaction,
+    Chain, Change, CtState, CtStatus, Element, Family, Field, Hook, HookKind, HookPoint, Map, Statement, Transaction,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
 use crate::PublishedPort;
@@ -30,6 +30,8 @@ pub(crate) struct Guarded {
     pub(crate) bridge: String,
     /// The gateway's address and prefix.
     pub(crate) address: Option<Ipv4Net>,
+    /// The gateway's IPv6 address and prefix.
+    pub(crate) address6: Option<Ipv6Net>,
     /// Masquerade what leaves the host.
     pub(crate) masquerade: bool,
     /// Its containers may talk to each other.
@@ -39,6 +41,18 @@ pub(crate) struct Guarded {
     /// All ports can be reached from outside.
     pub(crate) open: bool,
 }
+
+impl Guarded {
+    fn address_of(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::Ip => self.address.map(IpNet::V4),
+            Family::Ip6 => self.address6.map(IpNet::V6),
+        }
+    }
+}
+
+/// The host's own.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0));
 
 /// Ports published on one host address.
 pub(crate) fn by_address() -> Map {
@@ -136,29 +150,42 @@ impl Elements {
 
 impl Plan {
     /// Identifies the fixed part: a table with another label was made by
-    /// another version or for another subnet and is replaced.
-    pub(crate) fn label(&self) -> Vec<u8> {
-        let text = Transaction { table: self.table.clone(), changes: self.fixed() }.to_string();
+    /// another version or for other networks and is replaced.
+    pub(crate) fn label(&self, family: Family) -> Vec<u8> {
+        let text = Transaction { family, table: self.table.clone(), changes: self.fixed(family) }.to_string();
         let mut label = b"budu:".to_vec();
         label.extend_from_slice(&Sha256::digest(text.as_bytes())[..16]);
         label
     }
 
-    /// The whole table, to be made from nothing.
-    pub(crate) fn make(&self, elements: Elements) -> Vec<Change> {
-        let mut changes = vec![Change::AddTable(self.label())];
-        changes.extend(self.fixed());
-        changes.extend(elements.add());
+    /// The whole table, to be made from nothing. Ports are published on IPv4
+    /// alone.
+    pub(crate) fn make(&self, family: Family, elements: Elements) -> Vec<Change> {
+        let mut changes = vec![Change::AddTable(self.label(family))];
+        changes.extend(self.fixed(family));
+        if family == Family::Ip {
+            changes.extend(elements.add());
+        }
         changes
     }
 
-    fn fixed(&self) -> Vec<Change> {
-        let mut changes = vec![Change::AddMap(by_address()), Change::AddMap(by_port())];
+    /// Whether there is anything to guard.
+    pub(crate) fn has(&self, family: Family) -> bool {
+        family == Family::Ip || self.networks.iter().any(|network| network.address6.is_some())
+    }
+
+    fn fixed(&self, family: Family) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if family == Family::Ip {
+            changes.extend([Change::AddMap(by_address()), Change::AddMap(by_port())]);
+        }
         changes.extend(self.sets());
-        changes.extend(self.raw());
+        changes.extend(self.raw(family));
         changes.extend(self.forward());
-        changes.extend(publish());
-        changes.extend(self.postrouting());
+        if family == Family::Ip {
+            changes.extend(publish());
+        }
+        changes.extend(self.postrouting(family));
         changes
     }
 
@@ -188,31 +215,33 @@ impl Plan {
     }
 
     /// What must never get in, before connection tracking sees it.
-    fn raw(&self) -> Vec<Change> {
+    fn raw(&self, family: Family) -> Vec<Change> {
         let chain = "raw-prerouting";
         let mut changes = vec![base(chain, HookKind::Filter, HookPoint::Prerouting, -300)];
         // The bridges accept 127.0.0.0/8 (route_localnet), for the sake of
         // ports published there; nobody but the host itself may use that.
-        changes.push(rule(
-            chain,
-            [
-                Statement::InLink(false, "lo".into()),
-                Statement::Destination(true, Ipv4Addr::new(127, 0, 0, 0), 8),
-                Statement::Counter,
-                Statement::Drop,
-            ],
-        ));
+        if family == Family::Ip {
+            changes.push(rule(
+                chain,
+                [
+                    Statement::InLink(false, "lo".into()),
+                    Statement::Destination(true, LOOPBACK, 8),
+                    Statement::Counter,
+                    Statement::Drop,
+                ],
+            ));
+        }
         // Container addresses are nobody's business outside. Without
         // masquerade they are, for the answers; then the forward chain decides.
         for network in self.networks.iter().filter(|network| network.masquerade && !network.open) {
-            let Some(address) = network.address else { continue };
+            let Some(address) = network.address_of(family) else { continue };
             let subnet = address.trunc();
             changes.push(rule(
                 chain,
                 [
                     Statement::Destination(true, subnet.addr(), subnet.prefix_len()),
                     Statement::InLink(false, network.bridge.clone()),
-                    Statement::Destination(false, address.addr(), 32),
+                    Statement::Destination(false, address.addr(), address.max_prefix_len()),
                     Statement::Counter,
                     Statement::Drop,
                 ],
@@ -237,15 +266,17 @@ impl Plan {
         ]
     }
 
-    fn postrouting(&self) -> Vec<Change> {
+    fn postrouting(&self, family: Family) -> Vec<Change> {
         let chain = "nat-postrouting";
         let mut changes = vec![base(chain, HookKind::Nat, HookPoint::Postrouting, 100)];
         // The host talking to a published port through its own loopback.
-        let loopback = Statement::Source(true, Ipv4Addr::new(127, 0, 0, 0), 8);
-        changes.push(rule(chain, [Statement::OutLinkIn("bridges".into()), loopback, Statement::Masquerade]));
+        if family == Family::Ip {
+            let loopback = Statement::Source(true, LOOPBACK, 8);
+            changes.push(rule(chain, [Statement::OutLinkIn("bridges".into()), loopback, Statement::Masquerade]));
+        }
         // Only the first packet of a connection comes here.
         for network in &self.networks {
-            let Some(address) = network.address else { continue };
+            let Some(address) = network.address_of(family) else { continue };
             let subnet = address.trunc();
             let from_containers = || Statement::Source(true, subnet.addr(), subnet.prefix_len());
             let outward = |equal| Statement::OutLink(equal, network.bridge.clone());
@@ -299,6 +330,7 @@ mod tests {
         Guarded {
             bridge: bridge.into(),
             address: Some(address.parse().unwrap()),
+            address6: None,
             masquerade: true,
             talks: true,
             internal: false,
@@ -308,8 +340,10 @@ mod tests {
 
     fn plan() -> Plan {
         let inner = Guarded { masquerade: false, internal: true, ..network("br-inner", "172.18.0.1/16") };
+        let address6 = Some("fd00:9::1/64".parse().unwrap());
         let apart = Guarded { talks: false, open: true, ..network("br-apart", "10.9.0.1/24") };
-        Plan { table: "budu-budu0".into(), networks: vec![apart, inner, network("budu0", "172.17.0.1/16")] }
+        let inner = Guarded { address6, ..inner };
+        Plan { table: "budu-budu0".into(), networks: vec![apart, inner, Guarded { address6: Some("fd00:17::1/64".parse().unwrap()), ..network("budu0", "172.17.0.1/16") }] }
     }
 
     fn elements() -> Elements {
@@ -329,17 +363,20 @@ mod tests {
 
     #[test]
     fn the_ruleset_reads_as_reviewed() {
-        let changes = plan().make(elements());
-        let text = Transaction { table: plan().table, changes }.to_string();
+        let text = |family| {
+            let changes = plan().make(family, elements());
+            Transaction { family, table: plan().table, changes }.to_string()
+        };
+        let text = text(Family::Ip) + &text(Family::Ip6);
         assert_eq!(text, SNAPSHOT, "review and update tests/ruleset.nft");
     }
 
     #[test]
     fn the_label_changes_with_the_fixed_part_only() {
         let fewer = Plan { networks: vec![network("budu0", "172.17.0.1/16")], ..plan() };
-        assert_ne!(plan().label(), fewer.label());
+        assert_ne!(plan().label(Family::Ip), fewer.label(Family::Ip));
         let moved = Plan { networks: vec![network("budu0", "172.18.0.1/16")], ..plan() };
-        assert_ne!(fewer.label(), moved.label());
+        assert_ne!(fewer.label(Family::Ip), moved.label(Family::Ip));
     }
 
     /// What the kernel holds after our netlink batch is what it holds after

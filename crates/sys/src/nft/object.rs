@@ -103,9 +103,38 @@ pub enum Change {
     DeleteElements(Map, Vec<Element>),
 }
 
-/// Changes to one table of family `ip`, taken whole or not at all.
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ip,
+    /// IPv6.
+    Ip6,
+}
+
+impl Family {
+    /// Number in `linux/netfilter.h`.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Family::Ip => 2,
+            Family::Ip6 => 10,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+        }
+    }
+}
+
+/// Changes to one table, taken whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
+    /// Family of the table.
+    pub family: Family,
     /// Name of the table.
     pub table: String,
     /// Steps, in order.
@@ -301,32 +330,32 @@ fn render_types(fields: &[Field]) -> String {
 /// `nft -f` syntax, one line per change (and per element).
 impl fmt::Display for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = &self.table;
+        let table = format!("{} {}", self.family.name(), self.table);
         for change in &self.changes {
             match change {
-                Change::AddTable(_) => writeln!(f, "add table ip {table}")?,
-                Change::DeleteTable => writeln!(f, "delete table ip {table}")?,
+                Change::AddTable(_) => writeln!(f, "add table {table}")?,
+                Change::DeleteTable => writeln!(f, "delete table {table}")?,
                 Change::AddMap(map) if map.data.is_empty() => {
-                    writeln!(f, "add set ip {table} {} {{ type {} ; }}", map.name, render_types(&map.key))?;
+                    writeln!(f, "add set {table} {} {{ type {} ; }}", map.name, render_types(&map.key))?;
                 }
                 Change::AddMap(map) => {
                     let (key, data) = (render_types(&map.key), render_types(&map.data));
-                    writeln!(f, "add map ip {table} {} {{ type {key} : {data} ; }}", map.name)?;
+                    writeln!(f, "add map {table} {} {{ type {key} : {data} ; }}", map.name)?;
                 }
                 Change::AddChain(Chain { name, hook: None }) => {
-                    writeln!(f, "add chain ip {table} {name}")?;
+                    writeln!(f, "add chain {table} {name}")?;
                 }
                 Change::AddChain(Chain { name, hook: Some(hook) }) => {
                     let (kind, point) = (hook.kind.name(), hook.point.name());
                     let priority = hook.priority;
                     writeln!(
                         f,
-                        "add chain ip {table} {name} {{ type {kind} hook {point} priority {priority} ; policy accept ; }}"
+                        "add chain {table} {name} {{ type {kind} hook {point} priority {priority} ; policy accept ; }}"
                     )?;
                 }
                 Change::AddRule(chain, statements) => {
                     let words: Vec<String> = statements.iter().map(Statement::to_string).collect();
-                    writeln!(f, "add rule ip {table} {chain} {}", words.join(" "))?;
+                    writeln!(f, "add rule {table} {chain} {}", words.join(" "))?;
                 }
                 Change::AddElements(map, elements) => {
                     for element in elements {
@@ -335,13 +364,13 @@ impl fmt::Display for Transaction {
                             [] => String::new(),
                             fields => format!(" : {}", render_fields(fields, &element.data)),
                         };
-                        writeln!(f, "add element ip {table} {} {{ {key}{data} }}", map.name)?;
+                        writeln!(f, "add element {table} {} {{ {key}{data} }}", map.name)?;
                     }
                 }
                 Change::DeleteElements(map, elements) => {
                     for element in elements {
                         let key = render_fields(&map.key, &element.key);
-                        writeln!(f, "delete element ip {table} {} {{ {key} }}", map.name)?;
+                        writeln!(f, "delete element {table} {} {{ {key} }}", map.name)?;
                     }
                 }
             }

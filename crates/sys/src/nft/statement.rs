@@ -1,7 +1,7 @@
 //! The parts of a rule, in `nft`'s words.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::expression::{Expression, Register};
 
@@ -39,9 +39,9 @@ pub enum Statement {
     /// The pair of both links is in this set.
     LinksIn(String),
     /// Source lies in a network (or not).
-    Source(bool, Ipv4Addr, u8),
+    Source(bool, IpAddr, u8),
     /// Destination lies in a network (or not).
-    Destination(bool, Ipv4Addr, u8),
+    Destination(bool, IpAddr, u8),
     /// Destination is an address of this host.
     DestinationIsLocal,
     /// Transport protocol (by number) and destination port.
@@ -78,8 +78,8 @@ impl Statement {
             Statement::InLinkIn(set) => links(set, &[6]),
             Statement::OutLinkIn(set) => links(set, &[7]),
             Statement::LinksIn(set) => links(set, &[6, 7]),
-            Statement::Source(equal, ip, prefix) => network(12, *equal, *ip, *prefix),
-            Statement::Destination(equal, ip, prefix) => network(16, *equal, *ip, *prefix),
+            Statement::Source(equal, ip, prefix) => network([12, 8], *equal, *ip, *prefix),
+            Statement::Destination(equal, ip, prefix) => network([16, 24], *equal, *ip, *prefix),
             // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL.
             Statement::DestinationIsLocal => vec![
                 Expression::Fib { result: 3, flags: 2, to: FIRST },
@@ -135,14 +135,20 @@ fn links(set: &str, keys: &[u32]) -> Vec<Expression> {
     loads.chain([lookup]).collect()
 }
 
-fn network(offset: u32, equal: bool, ip: Ipv4Addr, prefix: u8) -> Vec<Expression> {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-    let mut code = vec![Expression::Payload { base: 1, offset, length: 4, to: FIRST }];
-    if prefix < 32 {
-        let mask = mask.to_be_bytes().into();
+/// Compares an address of the network header, at one of two offsets: those of
+/// IPv4 and IPv6.
+fn network(offsets: [u32; 2], equal: bool, ip: IpAddr, prefix: u8) -> Vec<Expression> {
+    let (offset, bytes): (u32, Vec<u8>) = match ip {
+        IpAddr::V4(ip) => (offsets[0], ip.octets().into()),
+        IpAddr::V6(ip) => (offsets[1], ip.octets().into()),
+    };
+    let bits = |index: usize| u32::from(prefix).saturating_sub(8 * index as u32).min(8);
+    let mask: Vec<u8> = (0..bytes.len()).map(|index| (0xff00_u32 >> bits(index)) as u8).collect();
+    let value = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
+    let mut code = vec![Expression::Payload { base: 1, offset, length: bytes.len() as u32, to: FIRST }];
+    if mask.iter().any(|byte| *byte != 0xff) {
         code.push(Expression::Bitwise { from: FIRST, to: FIRST, mask });
     }
-    let value = (ip.to_bits() & mask).to_be_bytes().into();
     code.push(Expression::Compare { from: FIRST, equal, value });
     code
 }
@@ -172,10 +178,11 @@ fn dnat(map: &str, by_address: bool) -> Vec<Expression> {
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not = |equal: &bool| if *equal { "" } else { "!= " };
-        let net = |ip: &Ipv4Addr, prefix: &u8| match prefix {
-            32 => ip.to_string(),
-            prefix => format!("{ip}/{prefix}"),
+        let net = |ip: &IpAddr, prefix: &u8| match (ip, prefix) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => ip.to_string(),
+            (ip, prefix) => format!("{ip}/{prefix}"),
         };
+        let kind = |ip: &IpAddr| if ip.is_ipv4() { "ip" } else { "ip6" };
         match self {
             Statement::InLink(equal, name) => write!(f, "iifname {}\"{name}\"", not(equal)),
             Statement::OutLink(equal, name) => write!(f, "oifname {}\"{name}\"", not(equal)),
@@ -183,10 +190,10 @@ impl fmt::Display for Statement {
             Statement::OutLinkIn(set) => write!(f, "oifname @{set}"),
             Statement::LinksIn(set) => write!(f, "iifname . oifname @{set}"),
             Statement::Source(equal, ip, prefix) => {
-                write!(f, "ip saddr {}{}", not(equal), net(ip, prefix))
+                write!(f, "{} saddr {}{}", kind(ip), not(equal), net(ip, prefix))
             }
             Statement::Destination(equal, ip, prefix) => {
-                write!(f, "ip daddr {}{}", not(equal), net(ip, prefix))
+                write!(f, "{} daddr {}{}", kind(ip), not(equal), net(ip, prefix))
             }
             Statement::DestinationIsLocal => f.write_str("fib daddr type local"),
             Statement::DestinationPort(protocol, port) => {
