@@ -103,7 +103,11 @@ impl Addresses {
     /// Takes a given address.
     pub(crate) fn take_given(&mut self, ip: Ipv4Addr) -> Result<(), Error> {
         if !self.subnet.contains(&ip) || !assignable(ip, self.subnet) {
-            return Err(Error::AddressOutside { ip: ip.into(), network: self.network.clone(), subnet: self.subnet.into() });
+            return Err(Error::AddressOutside {
+                ip: ip.into(),
+                network: self.network.clone(),
+                subnet: self.subnet.into(),
+            });
         }
         if !self.is_free(ip) {
             return Err(Error::AddressInUse { ip: ip.into(), network: self.network.clone() });

@@ -14,7 +14,8 @@ pub(crate) fn choose(instance: &str, taken: &[Ipv6Net]) -> Option<Ipv6Net> {
     let hash = Sha256::digest(format!("budu {instance}").as_bytes());
     let [a, b, c, d, e] = [hash[0], hash[1], hash[2], hash[3], hash[4]];
     let base = u128::from_be_bytes([0xfd, a, b, c, d, e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let cuts = (0..=u128::from(u16::MAX)).map(|number| Ipv6Net::new_assert(Ipv6Addr::from_bits(base | number << 64), 64));
+    let cuts =
+        (0..=u128::from(u16::MAX)).map(|number| Ipv6Net::new_assert(Ipv6Addr::from_bits(base | number << 64), 64));
     let free = |cut: &Ipv6Net| !taken.iter().any(|net| net.contains(cut) || cut.contains(&net.trunc()));
     cuts.into_iter().find(free)
 }

@@ -26,8 +26,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) address: Option<Ipv4Net>,
     /// The gateway's IPv6 address and prefix.
     pub(crate) address6: Option<Ipv6Net>,
-    /// Whether the link itself gets these addresses.
+    /// Whether the link itself gets the IPv4 address.
     pub(crate) addressed: bool,
+    /// Whether it gets the IPv6 address.
+    pub(crate) addressed6: bool,
     /// Whether other addresses it has are taken away.
     pub(crate) alone: bool,
     /// Maximum transmission unit, bytes.
@@ -118,7 +120,7 @@ pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
             write_sysctl(&format!("net.ipv6.conf.{dotted}.{setting}"), value)
                 .map_err(|error| Error::kernel(format!("switch on IPv6 on bridge {name}"), error))?;
         }
-        if wish.addressed {
+        if wish.addressed6 {
             batch.add_address6(link.index, address.addr(), address.prefix_len());
         }
     }

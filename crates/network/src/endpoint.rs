@@ -154,9 +154,16 @@ impl Sandbox {
         self.leading(|endpoint| endpoint.gateway.is_some())
     }
 
-    /// The IPv6 gateway it uses.
-    pub fn gateway6(&self) -> Option<Ipv6Addr> {
-        self.leading(|endpoint| endpoint.gateway6.is_some())?.gateway6
+    /// The same for IPv6: it may be another one.
+    pub fn gateway6(&self) -> Option<&Endpoint> {
+        self.leading(|endpoint| endpoint.gateway6.is_some())
+    }
+
+    /// The addresses its published ports lead to, at most one of a family.
+    pub fn reached_at(&self) -> Vec<IpAddr> {
+        let ip = self.gateway().and_then(|endpoint| endpoint.ip).map(IpAddr::V4);
+        let ip6 = self.gateway6().and_then(|endpoint| endpoint.ip6).map(IpAddr::V6);
+        ip.into_iter().chain(ip6).collect()
     }
 
     fn leading(&self, leads: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {

@@ -55,6 +55,7 @@ mod mac;
 mod network;
 mod networks;
 mod port;
+mod publish;
 mod reserve;
 mod ruleset;
 mod state;

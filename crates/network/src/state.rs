@@ -65,7 +65,8 @@ pub(crate) struct Held {
 
 impl Place {
     pub(crate) fn new(definition: Definition) -> Place {
-        let mut place = Place { definition: Arc::new(definition), bridge: None, addresses: None, addresses6: None, closed: false };
+        let mut place =
+            Place { definition: Arc::new(definition), bridge: None, addresses: None, addresses6: None, closed: false };
         place.account();
         place
     }
@@ -119,8 +120,10 @@ impl State {
     }
 
     /// Whether a container of ours has a host port.
-    pub(crate) fn publishes(&self, ip: Ipv4Addr, port: u16, protocol: Protocol) -> bool {
-        let overlaps = |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();
+    pub(crate) fn publishes(&self, ip: IpAddr, port: u16, protocol: Protocol) -> bool {
+        let overlaps = |other: IpAddr| {
+            other == ip || other.is_ipv4() == ip.is_ipv4() && (other.is_unspecified() || ip.is_unspecified())
+        };
         self.sandboxes.values().flat_map(|held| &held.reservations).any(|held| {
             let held = held.port;
             held.host_port == port && held.protocol == protocol && overlaps(held.host_ip)
@@ -130,9 +133,7 @@ impl State {
     fn elements(&self) -> Elements {
         let mut elements = Elements::default();
         for held in self.sandboxes.values() {
-            if let Some(ip) = held.sandbox.gateway().and_then(|endpoint| endpoint.ip) {
-                elements.extend(&held.sandbox.ports, ip);
-            }
+            elements.extend(&held.sandbox.ports, &held.sandbox.reached_at());
         }
         elements
     }
@@ -176,7 +177,8 @@ impl Core {
             masquerade: place.definition.masquerades(),
             talks: place.definition.talks(),
             internal: place.definition.internal,
-            open: place.definition.open(),
+            open: place.definition.open(4),
+            open6: place.definition.open(6),
         });
         let mut networks: Vec<Guarded> = networks.collect();
         networks.sort_by(|a, b| a.bridge.cmp(&b.bridge));
@@ -241,6 +243,7 @@ impl Core {
             address: definition.address(),
             address6: definition.address6(),
             addressed: !definition.unaddressed(),
+            addressed6: !definition.unaddressed6(),
             alone: id != self.default || self.config.bip.is_some(),
             mtu: definition.mtu(self.config.mtu),
             ip_forward: self.config.ip_forward && !definition.internal,
@@ -369,7 +372,7 @@ impl Core {
     }
 
     /// Publishes elements of a sandbox that is held already.
-    pub(crate) fn publish(&self, elements: Elements) -> Result<(), Error> {
+    pub(crate) fn publish(&self, elements: &Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
         firewall.add(elements).or_else(|error| {
@@ -380,7 +383,7 @@ impl Core {
     }
 
     /// Withdraws elements of a sandbox that is held no more.
-    pub(crate) fn withdraw(&self, elements: Elements) -> Result<(), Error> {
+    pub(crate) fn withdraw(&self, elements: &Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
         firewall.delete(elements).or_else(|error| {

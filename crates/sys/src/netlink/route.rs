@@ -339,6 +339,23 @@ impl Route {
         Ok(addresses)
     }
 
+    /// Lists the IPv6 addresses of all links.
+    pub fn addresses6(&mut self) -> Result<Vec<Ipv6Addr>, Error> {
+        let mut addresses = Vec::new();
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet6;
+        let request = RouteNetlinkMessage::GetAddress(request);
+        self.dump("list IPv6 addresses", request, NLM_F_DUMP, |payload| {
+            let message = AddressMessage::parse(payload).map_err(io::Error::other)?;
+            addresses.extend(message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V6(ip)) => Some(*ip),
+                _ => None,
+            }));
+            Ok(())
+        })?;
+        Ok(addresses)
+    }
+
     /// Lists the destinations of all unicast IPv4 routes but default ones.
     pub fn destinations(&mut self) -> Result<Vec<(Ipv4Addr, u8)>, Error> {
         let mut destinations = Vec::new();

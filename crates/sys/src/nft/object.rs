@@ -1,7 +1,7 @@
 //! Tables, chains, maps and the changes made to them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::message;
 use super::statement::Statement;
@@ -57,6 +57,8 @@ pub struct Chain {
 pub enum Field {
     Protocol,
     Ipv4,
+    /// 16 bytes.
+    Ipv6,
     Port,
     /// Name of a link, 16 bytes.
     Link,
@@ -73,7 +75,8 @@ pub struct Map {
     pub data: Vec<Field>,
 }
 
-/// One entry of a map or set: each field in four bytes ([`Field::Link`] in 16),
+/// One entry of a map or set: each field in four bytes ([`Field::Ipv6`] and
+/// [`Field::Link`] in 16),
 /// network byte order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Element {
@@ -122,7 +125,7 @@ impl Family {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Family::Ip => "ip",
             Family::Ip6 => "ip6",
@@ -146,6 +149,7 @@ impl Field {
     fn number(self) -> u32 {
         match self {
             Field::Ipv4 => 7,
+            Field::Ipv6 => 8,
             Field::Protocol => 12,
             Field::Port => 13,
             Field::Link => 41,
@@ -155,6 +159,7 @@ impl Field {
     fn name(self) -> &'static str {
         match self {
             Field::Ipv4 => "ipv4_addr",
+            Field::Ipv6 => "ipv6_addr",
             Field::Protocol => "inet_proto",
             Field::Port => "inet_service",
             Field::Link => "ifname",
@@ -164,7 +169,7 @@ impl Field {
     /// Bytes of the field in keys and data.
     fn width(self) -> usize {
         match self {
-            Field::Link => 16,
+            Field::Ipv6 | Field::Link => 16,
             _ => 4,
         }
     }
@@ -173,6 +178,7 @@ impl Field {
         let byte = |index: usize| bytes.get(index).copied().unwrap_or_default();
         match self {
             Field::Ipv4 => Ipv4Addr::new(byte(0), byte(1), byte(2), byte(3)).to_string(),
+            Field::Ipv6 => <[u8; 16]>::try_from(bytes).map(|ip| Ipv6Addr::from(ip).to_string()).unwrap_or_default(),
             Field::Port => u16::from_be_bytes([byte(0), byte(1)]).to_string(),
             Field::Protocol => protocol(byte(0)),
             Field::Link => {

@@ -85,11 +85,11 @@ impl Nftables {
         }
     }
 
-    /// Lists the entries of a map of family `ip`.
-    pub fn elements(&mut self, table: &str, map: &Map) -> Result<Vec<Element>, Error> {
+    /// Lists the entries of a map.
+    pub fn elements(&mut self, family: Family, table: &str, map: &Map) -> Result<Vec<Element>, Error> {
         let mut elements = Vec::new();
         self.request(
-            Family::Ip,
+            family,
             message::GET_ELEMENT,
             DUMP,
             format!("list map {} of table {table}", map.name),

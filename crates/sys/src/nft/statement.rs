@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::expression::{Expression, Register};
+use super::object::Family;
 
 const FIRST: Register = Register(1);
 const SECOND: Register = Register(2);
@@ -54,9 +55,9 @@ pub enum Statement {
     Counter,
     /// Rewrites the destination to what the map holds for protocol,
     /// destination address and port; goes on if it holds nothing.
-    DnatByAddress(String),
+    DnatByAddress(Family, String),
     /// The same for protocol and port alone.
-    DnatByPort(String),
+    DnatByPort(Family, String),
     /// Rewrites the destination to this address and port.
     DnatTo(Ipv4Addr, u16),
     /// Rewrites the source to the address of the outgoing link.
@@ -94,12 +95,12 @@ impl Statement {
             Statement::CtState(state) => any_bit(0, state.mask()),
             Statement::CtStatus(CtStatus::Dnat) => any_bit(2, 0x20),
             Statement::Counter => vec![Expression::Counter],
-            Statement::DnatByAddress(map) => dnat(map, true),
-            Statement::DnatByPort(map) => dnat(map, false),
+            Statement::DnatByAddress(family, map) => dnat(*family, map, true),
+            Statement::DnatByPort(family, map) => dnat(*family, map, false),
             Statement::DnatTo(ip, port) => vec![
                 Expression::Load { to: FIRST, value: ip.octets().into() },
                 Expression::Load { to: SECOND, value: port.to_be_bytes().into() },
-                Expression::Dnat { address: FIRST, port: SECOND },
+                Expression::Dnat { family: Family::Ip.number(), address: FIRST, port: SECOND },
             ],
             Statement::Masquerade => vec![Expression::Masquerade],
             Statement::Accept => vec![Expression::Verdict { code: 1, chain: None }],
@@ -162,16 +163,21 @@ fn any_bit(key: u32, mask: u32) -> Vec<Expression> {
 }
 
 /// Builds the key in consecutive four-byte registers, from 8 on.
-fn dnat(map: &str, by_address: bool) -> Vec<Expression> {
+fn dnat(family: Family, map: &str, by_address: bool) -> Vec<Expression> {
+    let (offset, registers) = match family {
+        Family::Ip => (16, 1),
+        Family::Ip6 => (24, 4),
+    };
     let mut code = vec![Expression::Meta { key: 16, to: Register(8) }];
     let mut next = 9;
     if by_address {
-        code.push(Expression::Payload { base: 1, offset: 16, length: 4, to: Register(next) });
-        next += 1;
+        code.push(Expression::Payload { base: 1, offset, length: 4 * registers, to: Register(next) });
+        next += registers;
     }
     code.push(Expression::Payload { base: 2, offset: 2, length: 2, to: Register(next) });
     code.push(Expression::Lookup { map: map.to_owned(), from: Register(8), to: Some(FIRST) });
-    code.push(Expression::Dnat { address: Register(8), port: Register(9) });
+    // The data: an address, then a port.
+    code.push(Expression::Dnat { family: family.number(), address: Register(8), port: Register(8 + registers) });
     code
 }
 
@@ -204,11 +210,12 @@ impl fmt::Display for Statement {
             Statement::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
             Statement::CtStatus(CtStatus::Dnat) => f.write_str("ct status dnat"),
             Statement::Counter => f.write_str("counter"),
-            Statement::DnatByAddress(map) => {
-                write!(f, "dnat ip to meta l4proto . ip daddr . th dport map @{map}")
+            Statement::DnatByAddress(family, map) => {
+                let ip = family.name();
+                write!(f, "dnat {ip} to meta l4proto . {ip} daddr . th dport map @{map}")
             }
-            Statement::DnatByPort(map) => {
-                write!(f, "dnat ip to meta l4proto . th dport map @{map}")
+            Statement::DnatByPort(family, map) => {
+                write!(f, "dnat {} to meta l4proto . th dport map @{map}", family.name())
             }
             Statement::Masquerade => f.write_str("masquerade"),
             Statement::Accept => f.write_str("accept"),
