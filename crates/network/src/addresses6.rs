@@ -1,7 +1,7 @@
 //! Address management of IPv6 networks.
 
 use std::collections::BTreeSet;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
 use sha2::{Digest, Sha256};
@@ -45,8 +45,10 @@ impl Addresses6 {
     }
 
     /// Never hands this address out.
-    pub(crate) fn reserve(&mut self, ip: Ipv6Addr) {
-        self.reserved.insert(ip);
+    pub(crate) fn reserve(&mut self, ip: IpAddr) {
+        if let IpAddr::V6(ip) = ip {
+            self.reserved.insert(ip);
+        }
     }
 
     /// Takes the next free address.
@@ -97,7 +99,7 @@ mod tests {
         assert_ne!(first, second);
         assert_ne!(choose("other", &[]), Some(first));
         let mut addresses = Addresses6::new("n", first, None);
-        addresses.reserve(super::first(first));
+        addresses.reserve(super::first(first).into());
         assert_eq!(addresses.take().unwrap().to_bits() - first.addr().to_bits(), 2);
         assert!(addresses.take_given(super::first(first)).is_err());
         assert!(addresses.take_given(super::first(second)).is_err());

@@ -115,8 +115,10 @@ pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
     }
     if let Some(address) = wish.address6 {
         let dotted = name.replace('.', "/");
-        // It is a router there, and believes no other one.
-        for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        // It is a router there, and believes no other one. Its link-local
+        // address is its own at once: the kernel asks for containers from it,
+        // and until it was sure (a second) nothing would be forwarded to them.
+        for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
             write_sysctl(&format!("net.ipv6.conf.{dotted}.{setting}"), value)
                 .map_err(|error| Error::kernel(format!("switch on IPv6 on bridge {name}"), error))?;
         }

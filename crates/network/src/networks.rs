@@ -116,7 +116,7 @@ impl Networks {
     pub fn create(&self, request: CreateRequest) -> Result<Arc<Definition>, Error> {
         let mut taken = Taken {
             host: host_ranges(&mut open_route()?)?,
-            instance: self.core.config.bridge.clone(),
+            instance: format!("{} {}", machine(), self.core.config.bridge),
             ..Taken::default()
         };
         let definition = {
@@ -280,6 +280,12 @@ impl Networks {
         }
         self.core.remove_firewall()
     }
+}
+
+/// What tells this machine from others, as far as it says: local IPv6 ranges
+/// of two machines that are connected one day should not be the same.
+fn machine() -> String {
+    std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
 }
 
 /// The networks every daemon has; the default bridge comes first.

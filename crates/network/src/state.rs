@@ -80,9 +80,7 @@ impl Place {
             };
             let mut addresses = Addresses6::new(&self.definition.name, subnet, range);
             for taken in pool.gateway.iter().chain(pool.auxiliary.values()) {
-                if let IpAddr::V6(ip) = taken {
-                    addresses.reserve(*ip);
-                }
+                addresses.reserve(*taken);
             }
             self.addresses6 = Some(addresses);
         }

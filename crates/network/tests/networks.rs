@@ -179,35 +179,3 @@ fn half_made_networks_are_undone() {
         assert!(!file.exists());
     });
 }
-
-#[test]
-fn both_families_are_addressed_named_and_apart() {
-    on_host(|_| {
-        let before = census();
-        let networks = Networks::open(config()).unwrap();
-        for name in ["one", "two"] {
-            let request = CreateRequest { name: name.into(), ipv6: Some(true), ..CreateRequest::default() };
-            networks.create(request).unwrap();
-        }
-        let [a, b] = ["a", "b"].map(|name| attach(&networks, name, "one"));
-        let c = attach(&networks, "c", "two");
-        let ip6 = |attachment: &Attachment| attachment.sandbox.endpoints[0].ip6.unwrap();
-        for attachment in [&a, &b, &c] {
-            let listener = netns::inside(netns_of(attachment), || std::net::TcpListener::bind("[::]:81")).unwrap();
-            std::thread::spawn(move || listener.unwrap().incoming().for_each(drop));
-        }
-        let reaches = |from: BorrowedFd<'_>, to: &Attachment| {
-            let to = std::net::SocketAddr::from((ip6(to), 81));
-            netns::inside(from, || TcpStream::connect_timeout(&to, Duration::from_millis(300)).is_ok()).unwrap()
-        };
-        assert!(reaches(netns_of(&a), &b) && !reaches(netns_of(&a), &c));
-        assert!(TcpStream::connect((ip6(&c), 81)).is_ok(), "from the host");
-        for attachment in [a, b, c] {
-            networks.detach(&attachment.sandbox.container).unwrap();
-        }
-        networks.remove("one").unwrap();
-        networks.remove("two").unwrap();
-        networks.shutdown(true).unwrap();
-        wait_for_census(&before);
-    });
-}
