@@ -110,7 +110,9 @@ pub(crate) fn plug(netns: BorrowedFd<'_>, inside: &mut Route, plug: &Plug<'_>) -
     let index = index_of(inside, plug.inside)?;
     let mut batch = Batch::new();
     if let Some(ip6) = plug.ip6 {
-        set_link_sysctls(netns, plug.inside, &[("net.ipv6.conf.IFNAME.disable_ipv6".into(), "0".into())])?;
+        let settings = [("disable_ipv6", "0"), ("ndisc_notify", "1")];
+        let settings = settings.map(|(name, value)| (format!("net.ipv6.conf.IFNAME.{name}"), value.to_owned()));
+        set_link_sysctls(netns, plug.inside, &settings)?;
         batch.add_address6(index, ip6.addr(), ip6.prefix_len());
     }
     if let (Some(ip), Some(address)) = (plug.ip, plug.bridge.address) {
@@ -121,7 +123,16 @@ pub(crate) fn plug(netns: BorrowedFd<'_>, inside: &mut Route, plug: &Plug<'_>) -
     }
     batch.set_up(index);
     inside.apply(batch)?;
-    wait_until_running(&mut outside, [plug.host_link, plug.bridge_name])
+    wait_until_running(&mut outside, [plug.host_link, plug.bridge_name])?;
+    if plug.ip6.is_some() {
+        // Somebody else may have had the address: with `ndisc_notify` the
+        // kernel tells the neighbours when the hardware address is set, also
+        // to what it is. When the link came up nobody could hear it yet.
+        let mut batch = Batch::new();
+        batch.set_hardware(index, plug.mac.0);
+        inside.apply(batch)?;
+    }
+    Ok(())
 }
 
 /// Points the default route at a gateway; without one there is no way out.

@@ -142,6 +142,26 @@ fn a_udp_client_over_ipv6_that_never_stops_reaches_each_new_container() {
     });
 }
 
+/// Neighbours remember hardware addresses for half a minute.
+#[test]
+fn who_takes_an_address_over_is_found_at_once() {
+    on_host(|_| {
+        let networks = Networks::open(config()).unwrap();
+        create(&networks, "net", false, Some("fd00:77::/64"));
+        let client = attach(&networks, "client", join("net"), &[]);
+        let ip6: Ipv6Addr = "fd00:77::f00d".parse().unwrap();
+        for name in ["a", "b"] {
+            // Each has an IPv4 address of its own, and with it another hardware address.
+            let server = attach(&networks, name, Join { ip6: Some(ip6), ..join("net") }, &[]);
+            serve_any(netns_of(&server), 80);
+            for from in [Some(netns_of(&client)), None] {
+                assert!(ask_any(from, (ip6.into(), 80)).is_ok(), "{name}");
+            }
+            networks.detach(name).unwrap();
+        }
+    });
+}
+
 #[test]
 fn ports_and_the_way_out_come_and_go_with_networks_that_have_ipv6() {
     on_host(|host| {
