@@ -1,5 +1,7 @@
 //! The bridge link of a network.
 
+use std::net::Ipv6Addr;
+
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use budu_sys::netlink::{Batch, Link, Route};
@@ -7,6 +9,9 @@ use budu_sys::netns::{read_sysctl, write_sysctl};
 
 use crate::addresses::{check_bridge_address, choose};
 use crate::{Config, Error, Mac};
+
+/// Address of every bridge that has IPv6, on its own link; Docker's.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The bridge as it is on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,15 +120,17 @@ pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
     }
     if let Some(address) = wish.address6 {
         let dotted = name.replace('.', "/");
-        // It is a router there, and believes no other one. Its link-local
-        // address is its own at once: the kernel asks for containers from it,
-        // and until it was sure (a second) nothing would be forwarded to them.
+        // It is a router there, and believes no other one.
         for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
             write_sysctl(&format!("net.ipv6.conf.{dotted}.{setting}"), value)
                 .map_err(|error| Error::kernel(format!("switch on IPv6 on bridge {name}"), error))?;
         }
         if wish.addressed6 {
             batch.add_address6(link.index, address.addr(), address.prefix_len());
+            // The kernel asks for the containers it forwards to from a
+            // link-local address. Its own comes some time after the first
+            // container; a question not asked until then costs a second.
+            batch.add_address6(link.index, LINK_LOCAL, 64);
         }
     }
     batch.set_up(link.index);
