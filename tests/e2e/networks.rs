@@ -17,6 +17,8 @@ pub(crate) fn tests(suite: &mut Suite) {
     suite.both(networks_are_apart);
     suite.both(fixed_addresses);
     suite.both(shared_namespace);
+    suite.both(addresses_of_ipv6);
+    suite.both(ports_over_ipv6);
     suite.both(links_of_the_default_bridge);
     suite.once(network_refusals);
     suite.once(published_ports_on_own_networks);
@@ -237,6 +239,115 @@ fn fixed_addresses(client: Client) {
     assert_eq!(address(&engine, &one, &net), at(20));
     docker.ok(["rm", "-f", &one]);
     docker.ok(["network", "rm", &net, &free]);
+}
+
+/// An IPv6 range of this test's own, up to its last group: `fd00:77:0:3::`.
+fn range6() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    format!("fd00:77:0:{:x}::", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn settings6(engine: &Engine, container: &str, network: &str) -> (String, i64, String) {
+    let settings = &inspect(engine, container)["NetworkSettings"]["Networks"][network];
+    let text = |key: &str| settings[key].as_str().unwrap_or_default().to_owned();
+    (text("GlobalIPv6Address"), settings["GlobalIPv6PrefixLen"].as_i64().unwrap_or_default(), text("IPv6Gateway"))
+}
+
+fn addresses_of_ipv6(client: Client) {
+    let (engine, docker) = (shared::engine(), shared::client(client));
+    let range = range6();
+    let at = |last: &str| format!("{range}{last}");
+    let local = network(client, "local6", &["--ipv6"]);
+    let seen = network_of(&engine, &local);
+    let subnets = seen["IPAM"]["Config"].as_array().expect("ranges");
+    let own = subnets.iter().filter_map(|pool| pool["Subnet"].as_str()).find(|subnet| subnet.contains(':'));
+    let own = own.unwrap_or_else(|| panic!("no IPv6 range in {seen}"));
+    assert!(seen["EnableIPv6"] == json!(true) && own.starts_with("fd") && own.ends_with("/64"), "{seen}");
+    let (subnet, part, gateway) = (at("/64"), at("/96"), at("ffff"));
+    let flags = ["--ipv6", "--subnet", &subnet, "--ip-range", &part, "--gateway", &gateway];
+    let given = network(client, "given6", &flags);
+    let (fixed, late) = (at("f00d"), at("f00e"));
+    let one = sleeper(client, "six", &["--network", &given, "--ip6", &fixed]);
+    let two = sleeper(client, "next6", &["--network", &given]);
+    let other = sleeper(client, "other6", &["--network", &local]);
+    assert_eq!(settings6(&engine, &one, &given), (fixed.clone(), 64, gateway.clone()));
+    let (ip, _, _) = settings6(&engine, &two, &given);
+    assert!(ip.starts_with(&range) && ip != gateway, "{ip}");
+    let script = "ip -o -6 addr show eth0; ip -6 route; cat /etc/hosts";
+    let look = docker.ok(["exec", &one, "sh", "-c", script]);
+    for part in [format!("inet6 {fixed}/64"), format!("default via {gateway} dev eth0"), format!("{fixed}\t")] {
+        assert!(look.contains(&part), "{part} is not in {look}");
+    }
+    let id = inspect(&engine, &one)["Id"].as_str().expect("an id").to_owned();
+    assert_eq!(network_of(&engine, &given)["Containers"][&id]["IPv6Address"], json!(format!("{fixed}/64")));
+    // By name, within the network and not across.
+    let script = format!("nslookup -type=aaaa {one} 127.0.0.11; nslookup {fixed} 127.0.0.11");
+    let look = docker.ok(["exec", &two, "sh", "-c", &script]);
+    assert!(look.contains(&format!("Address: {fixed}")) && look.contains(&format!("name = {one}.{given}")), "{look}");
+    let reaches =
+        |from: &str, to: &str| docker.run(["exec", from, "ping", "-6", "-c1", "-W1", to]).expect("runs").success();
+    assert!(reaches(&two, &fixed) && reaches(&one, &ip) && reaches(&one, &gateway), "within a network");
+    let (far, _, _) = settings6(&engine, &other, &local);
+    assert!(!reaches(&one, &far) && !reaches(&other, &fixed), "from one network into another");
+    // Coming and going.
+    docker.ok(["network", "connect", "--ip6", &late, &given, &other]);
+    assert_eq!(settings6(&engine, &other, &given).0, late);
+    assert_eq!(
+        inspect(&engine, &other)["NetworkSettings"]["Networks"][&given]["IPAMConfig"]["IPv6Address"],
+        json!(late)
+    );
+    assert!(reaches(&other, &fixed) && reaches(&one, &late));
+    docker.ok(["network", "disconnect", &given, &other]);
+    assert!(!reaches(&other, &fixed));
+    let args = |net: &str, ip: &str| ["run", "--rm", "--network", net, "--ip6", ip, BUSYBOX, "true"].map(str::to_owned);
+    for (net, ip, complaint) in [
+        (&given, &fixed, "Address already in use"),
+        (&local, &late, "user specified IP address is supported only when connecting to networks with user configured"),
+    ] {
+        docker.run(args(net, ip)).expect("runs").exits(125).complains(complaint);
+    }
+    docker.ok(["restart", "-t", "0", &one]);
+    assert_eq!(settings6(&engine, &one, &given).0, fixed);
+    docker.ok(["rm", "-f", &one, &two, &other]);
+    docker.ok(["network", "rm", &given, &local]);
+}
+
+fn ports_over_ipv6(client: Client) {
+    let (engine, docker) = (shared::engine(), shared::client(client));
+    let (range, port, four) = (range6(), port(), port());
+    let net = network(client, "ports6", &["--ipv6", "--subnet", &format!("{range}/64")]);
+    let web = name("web6");
+    let script = "mkdir /www; echo six > /www/index.html; exec httpd -f -p 80 -h /www";
+    let (both, one) = (format!("{port}:80"), format!("0.0.0.0:{four}:80"));
+    let flags = ["--network", &net, "-p", &both, "-p", &one];
+    docker.ok([&["run", "-d", "--init", "--name", &web], &flags[..], &[BUSYBOX, "sh", "-c", script]].concat());
+    let bindings = &inspect(&engine, &web)["NetworkSettings"]["Ports"]["80/tcp"];
+    let mut shown: Vec<String> = bindings
+        .as_array()
+        .expect("bindings")
+        .iter()
+        .map(|binding| {
+            [&binding["HostIp"], &binding["HostPort"]].map(|part| part.as_str().unwrap_or_default()).join(" ")
+        })
+        .collect();
+    shown.sort();
+    let mut expected = [format!("0.0.0.0 {port}"), format!("0.0.0.0 {four}"), format!(":: {port}")];
+    expected.sort();
+    assert_eq!(shown, expected);
+    assert!(docker.ok(["port", &web]).contains(&format!("80/tcp -> [::]:{port}")));
+    let row = docker.ok(["ps", "--filter", &format!("name={web}"), "--format", "{{.Ports}}"]);
+    assert!(row.contains(&format!("[::]:{port}->80/tcp")), "{row}");
+    // At an address of the host, which the gateway is; from the host and from inside.
+    let (ip, _, gateway) = settings6(&engine, &web, &net);
+    crate::network::serves(engine.side(), &format!("[{gateway}]:{port}"), "six");
+    crate::network::serves(engine.side(), &format!("[{ip}]:80"), "six");
+    crate::network::serves(engine.side(), &format!("127.0.0.1:{port}"), "six");
+    assert!(crate::network::fetch(engine.side(), &format!("[{gateway}]:{four}")).is_err(), "published on IPv4 only");
+    let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {gateway} {port} | tail -n 1");
+    assert_eq!(docker.ok(["exec", &web, "sh", "-c", &ask]), "six");
+    docker.ok(["rm", "-f", &web]);
+    assert!(crate::network::fetch(engine.side(), &format!("[{gateway}]:{port}")).is_err());
+    docker.ok(["network", "rm", &net]);
 }
 
 fn shared_namespace(client: Client) {

@@ -89,7 +89,7 @@ impl Addresses {
         let turn = (self.next..=*whole.end()).chain(*whole.start()..self.next);
         let mut turn = turn.map(Ipv4Addr::from_bits);
         let Some(ip) = turn.find(|ip| self.is_free(*ip)) else {
-            return Err(Error::Exhausted { network: self.network.clone(), subnet: self.subnet });
+            return Err(Error::Exhausted { network: self.network.clone(), subnet: self.subnet.into() });
         };
         self.used.insert(ip);
         self.next = if ip.to_bits() == *whole.end() { *whole.start() } else { ip.to_bits() + 1 };
@@ -103,10 +103,14 @@ impl Addresses {
     /// Takes a given address.
     pub(crate) fn take_given(&mut self, ip: Ipv4Addr) -> Result<(), Error> {
         if !self.subnet.contains(&ip) || !assignable(ip, self.subnet) {
-            return Err(Error::AddressOutside { ip, network: self.network.clone(), subnet: self.subnet });
+            return Err(Error::AddressOutside {
+                ip: ip.into(),
+                network: self.network.clone(),
+                subnet: self.subnet.into(),
+            });
         }
         if !self.is_free(ip) {
-            return Err(Error::AddressInUse { ip, network: self.network.clone() });
+            return Err(Error::AddressInUse { ip: ip.into(), network: self.network.clone() });
         }
         self.used.insert(ip);
         Ok(())

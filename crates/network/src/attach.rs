@@ -2,25 +2,20 @@
 //! being taken over by another daemon.
 
 use std::fs::File;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use budu_sys::netlink::{Batch, Route};
+use ipnet::Ipv6Net;
 
-use crate::bridge::open_route;
 use crate::dns::{self, View};
 use crate::flows::forget_flows;
+use crate::publish::elements;
 use crate::reserve::{self, Reservation};
-use crate::ruleset::Elements;
 use crate::state::Held;
 use crate::wire::{self, Plug, Wired};
 use crate::wiring::Wiring;
-use crate::{
-    AttachRequest, Attachment, Definition, Dns, Endpoint, Error, Join, Mac, Mode, Networks, PublishedPort, Sandbox,
-    keeper,
-};
+use crate::{AttachRequest, Attachment, Definition, Dns, Endpoint, Error, Join, Mac, Mode, Networks, Sandbox, keeper};
 
 impl Networks {
     /// Gives a container its networks. Undone on error.
@@ -78,7 +73,11 @@ impl Networks {
         let mut sandbox = Sandbox { endpoints: wiring.endpoints.clone(), netns: inode(&netns)?, ..sandbox_of(request) };
         if definitions.len() > 1 || definitions.first().is_some_and(|definition| definition.id != self.core.default) {
             let gateway = sandbox.gateway().and_then(|endpoint| endpoint.gateway);
-            wire::set_gateway(&mut wire::route_inside(netns.as_fd())?, gateway)?;
+            let mut inside = wire::route_inside(netns.as_fd())?;
+            wire::set_gateway(&mut inside, gateway)?;
+            if let Some(gateway) = sandbox.gateway6().and_then(|endpoint| endpoint.gateway6) {
+                wire::set_gateway6(&mut inside, gateway)?;
+            }
         }
         self.serve_names(&mut sandbox, netns.as_fd())?;
         self.publish(&mut sandbox)?;
@@ -145,8 +144,12 @@ impl Networks {
         let (ip, host_link) = self.core.claim(&definition.id, join.ip)?;
         let mac = join.mac.or(ip.map(Mac::of)).unwrap_or_else(Mac::random);
         let gateway = definition.address().filter(|_| !definition.internal).map(|address| address.addr());
+        let prefix6 = definition.address6().map_or(0, |address| address.prefix_len());
+        let gateway6 = definition.address6().filter(|_| !definition.internal).map(|address| address.addr());
         wiring.endpoints.push(Endpoint {
             ip,
+            prefix6,
+            gateway6,
             prefix: definition.address().map_or(0, |address| address.prefix_len()),
             gateway,
             mac: Some(mac),
@@ -158,6 +161,8 @@ impl Networks {
             resolves: !definition.is_predefined(),
             ..endpoint_of(request, definition)
         });
+        let ip6 = self.core.claim6(&definition.id, join.ip6)?;
+        wiring.endpoints.last_mut().expect("it was just put there").ip6 = ip6;
         self.core.on_bridge(&definition.id, |bridge| {
             let plug = Plug {
                 bridge,
@@ -166,6 +171,7 @@ impl Networks {
                 host_link: &host_link,
                 inside: &name,
                 ip,
+                ip6: ip6.map(|ip6| Ipv6Net::new_assert(ip6, prefix6)),
                 link_local: &join.link_local,
                 mac,
                 isolated: !definition.talks(),
@@ -213,7 +219,7 @@ impl Networks {
         sandbox.endpoints.retain(|endpoint| endpoint.network_id != definition.id);
         self.core.resolver.remove(&leaving);
         keeper::delete(vec![leaving.host_link.clone()]);
-        self.core.release(&leaving.network_id, leaving.ip, &leaving.host_link);
+        self.core.give_back(&leaving);
         let moved = self.move_gateway(&before, &mut sandbox, &mut wire::route_inside(netns)?);
         if !sandbox.resolves() {
             self.core.resolver.stop(container);
@@ -254,6 +260,9 @@ impl Networks {
             if let (Some(ip), Some(addresses)) = (endpoint.ip, &mut state.place(&endpoint.network_id)?.addresses) {
                 addresses.take_given(ip)?;
             }
+            if let (Some(ip), Some(addresses)) = (endpoint.ip6, &mut state.place(&endpoint.network_id)?.addresses6) {
+                addresses.take_given(ip)?;
+            }
             state.links.insert(endpoint.host_link.clone());
         }
         let mut sandbox = sandbox.clone();
@@ -283,15 +292,15 @@ impl Networks {
         for endpoint in &sandbox.endpoints {
             self.core.resolver.remove(endpoint);
         }
-        let withdrawn = match elements(&sandbox) {
-            Some(elements) => self.core.withdraw(elements),
-            None => Ok(()),
+        let withdrawn = match sandbox.ports.is_empty() {
+            false => self.core.withdraw(&elements(&sandbox)),
+            true => Ok(()),
         };
         forget_flows(&sandbox.ports);
         // Only now may somebody else take the ports.
         drop(reservations);
         for endpoint in sandbox.endpoints.into_iter().filter(|endpoint| !endpoint.host_link.is_empty()) {
-            self.core.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+            self.core.give_back(&endpoint);
             self.core.keeper.watch(&self.core, endpoint.host_link);
         }
         withdrawn
@@ -330,72 +339,7 @@ impl Networks {
         self.core.resolver.serve(&sandbox.container, door, netns, View::of(sandbox))
     }
 
-    /// Reserves the host ports, holds the sandbox and makes the ports work.
-    fn publish(&self, sandbox: &mut Sandbox) -> Result<(), Error> {
-        let reservations = self.reserve(sandbox)?;
-        sandbox.ports = reservations.iter().map(|held| held.port).collect();
-        // Held before published: a concurrent clean-up sees the owner.
-        self.hold(sandbox.clone(), reservations)?;
-        self.open_ports(sandbox).map_err(|source| not_published(sandbox, source))
-    }
-
-    fn reserve(&self, sandbox: &Sandbox) -> Result<Vec<Reservation>, Error> {
-        let Some(gateway) = sandbox.gateway() else { return Ok(Vec::new()) };
-        let mut state = self.core.state();
-        let mut ephemeral = state.ephemeral;
-        let bind_ip = state.place(&gateway.network_id)?.definition.bind_ip();
-        let default_ip = bind_ip.unwrap_or(self.core.config.default_bind_ip);
-        let mut reservations: Vec<Reservation> = Vec::new();
-        for wish in &sandbox.wishes {
-            let ours = |ip, port, protocol| {
-                let same = |held: &PublishedPort| held.host_port == port && held.protocol == protocol;
-                reservations.iter().any(|held| same(&held.port)) || state.publishes(ip, port, protocol)
-            };
-            let reservation = reserve::reserve(wish, default_ip, &ours, &mut ephemeral);
-            reservations.push(reservation.map_err(|source| not_published(sandbox, source))?);
-        }
-        state.ephemeral = ephemeral;
-        Ok(reservations)
-    }
-
-    fn open_ports(&self, sandbox: &Sandbox) -> Result<(), Error> {
-        let (Some(elements), Some(gateway)) = (elements(sandbox), sandbox.gateway()) else { return Ok(()) };
-        // A container that calls its own published port gets its frames back
-        // through the port of the bridge they came from.
-        let mut batch = Batch::new();
-        batch.set_hairpin(&gateway.host_link);
-        open_route()?.apply(batch)?;
-        self.core.publish(elements)?;
-        forget_flows(&sandbox.ports);
-        Ok(())
-    }
-
-    /// After a network came or went: the default route and the published
-    /// ports follow the gateway. The sandbox is held as it is afterwards.
-    fn move_gateway(&self, before: &Sandbox, after: &mut Sandbox, inside: &mut Route) -> Result<(), Error> {
-        let place = |sandbox: &Sandbox| sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone());
-        if place(before) == place(after) {
-            return self.replace(after, None);
-        }
-        if let Some(elements) = elements(before) {
-            // Not ours any more before they are taken away.
-            self.replace(&Sandbox { ports: Vec::new(), ..after.clone() }, None)?;
-            self.core.withdraw(elements)?;
-        }
-        let reservations = match (after.gateway(), after.ports.is_empty()) {
-            (Some(_), true) => Some(self.reserve(after)?),
-            (None, _) => Some(Vec::new()),
-            (Some(_), false) => None,
-        };
-        if let Some(reservations) = &reservations {
-            after.ports = reservations.iter().map(|held| held.port).collect();
-        }
-        self.replace(after, reservations)?;
-        wire::set_gateway(inside, after.gateway().and_then(|endpoint| endpoint.gateway))?;
-        self.open_ports(after)
-    }
-
-    fn hold(&self, sandbox: Sandbox, reservations: Vec<Reservation>) -> Result<(), Error> {
+    pub(crate) fn hold(&self, sandbox: Sandbox, reservations: Vec<Reservation>) -> Result<(), Error> {
         let mut state = self.core.state();
         let container = sandbox.container.clone();
         if state.sandboxes.contains_key(&container) {
@@ -405,28 +349,6 @@ impl Networks {
         state.sandboxes.insert(container, Held { sandbox, reservations });
         Ok(())
     }
-
-    fn replace(&self, sandbox: &Sandbox, reservations: Option<Vec<Reservation>>) -> Result<(), Error> {
-        let mut state = self.core.state();
-        state.admit(sandbox)?;
-        let Some(held) = state.sandboxes.get_mut(&sandbox.container) else { return Ok(()) };
-        held.sandbox = sandbox.clone();
-        let old = reservations.map(|reservations| std::mem::replace(&mut held.reservations, reservations));
-        drop(state);
-        drop(old);
-        Ok(())
-    }
-}
-
-/// The firewall elements of a sandbox, if it publishes anything.
-fn elements(sandbox: &Sandbox) -> Option<Elements> {
-    let ip: Ipv4Addr = sandbox.gateway()?.ip?;
-    (!sandbox.ports.is_empty()).then(|| Elements::of(&sandbox.ports, ip))
-}
-
-fn not_published(sandbox: &Sandbox, source: Error) -> Error {
-    let endpoint_id = sandbox.gateway().map(|endpoint| endpoint.endpoint_id.clone()).unwrap_or_default();
-    Error::Publish { name: sandbox.name.clone(), endpoint_id, source: Box::new(source) }
 }
 
 fn endpoint_of(request: &AttachRequest, definition: &Definition) -> Endpoint {
@@ -488,7 +410,8 @@ mod tests {
         };
         networks.hold(sandbox("before"), Vec::new()).unwrap();
         networks.core.state().place(&definition.id).unwrap().closed = true;
-        for outcome in [networks.hold(sandbox("after"), Vec::new()), networks.replace(&sandbox("before"), None)] {
+        let replaced = networks.replace(&sandbox("before"), None).map(drop);
+        for outcome in [networks.hold(sandbox("after"), Vec::new()), replaced] {
             assert!(matches!(outcome, Err(Error::NetworkNotFound { name }) if name == "bridge"));
         }
         networks.core.state().places.clear();

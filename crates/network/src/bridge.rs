@@ -1,12 +1,17 @@
 //! The bridge link of a network.
 
-use ipnet::Ipv4Net;
+use std::net::Ipv6Addr;
+
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use budu_sys::netlink::{Batch, Link, Route};
 use budu_sys::netns::{read_sysctl, write_sysctl};
 
 use crate::addresses::{check_bridge_address, choose};
 use crate::{Config, Error, Mac};
+
+/// Address of every bridge that has IPv6, on its own link; Docker's.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The bridge as it is on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +29,12 @@ pub(crate) struct Wish<'a> {
     pub(crate) name: &'a str,
     /// The gateway's address and prefix.
     pub(crate) address: Option<Ipv4Net>,
-    /// Whether the link itself gets that address.
+    /// The gateway's IPv6 address and prefix.
+    pub(crate) address6: Option<Ipv6Net>,
+    /// Whether the link itself gets the IPv4 address.
     pub(crate) addressed: bool,
+    /// Whether it gets the IPv6 address.
+    pub(crate) addressed6: bool,
     /// Whether other addresses it has are taken away.
     pub(crate) alone: bool,
     /// Maximum transmission unit, bytes.
@@ -109,10 +118,28 @@ pub(crate) fn ensure(wish: &Wish<'_>) -> Result<Bridge, Error> {
     if let Some(wanted) = wanted {
         batch.add_address(link.index, wanted.addr(), wanted.prefix_len());
     }
+    if let Some(address) = wish.address6 {
+        let dotted = name.replace('.', "/");
+        // It is a router there, and believes no other one.
+        for (setting, value) in [("disable_ipv6", "0"), ("accept_ra", "0"), ("accept_dad", "0")] {
+            write_sysctl(&format!("net.ipv6.conf.{dotted}.{setting}"), value)
+                .map_err(|error| Error::kernel(format!("switch on IPv6 on bridge {name}"), error))?;
+        }
+        if wish.addressed6 {
+            batch.add_address6(link.index, address.addr(), address.prefix_len());
+            // The kernel asks for the containers it forwards to from a
+            // link-local address. Its own comes some time after the first
+            // container; a question not asked until then costs a second.
+            batch.add_address6(link.index, LINK_LOCAL, 64);
+        }
+    }
     batch.set_up(link.index);
     route.apply(batch)?;
     if wish.ip_forward {
-        enable_forwarding()?;
+        enable_forwarding("net.ipv4.ip_forward")?;
+        if wish.address6.is_some() {
+            enable_forwarding("net.ipv6.conf.all.forwarding")?;
+        }
     }
     Ok(Bridge { index: link.index, address: wish.address })
 }
@@ -154,12 +181,11 @@ pub(crate) fn delete(name: &str) -> Result<(), Error> {
 
 /// Forwarding for the whole host, as Docker does. Forwarding of traffic that
 /// has nothing to do with containers is left to the host's own rules.
-fn enable_forwarding() -> Result<(), Error> {
-    const NAME: &str = "net.ipv4.ip_forward";
-    if read_sysctl(NAME).is_ok_and(|value| value != "0") {
+fn enable_forwarding(name: &str) -> Result<(), Error> {
+    if read_sysctl(name).is_ok_and(|value| value != "0") {
         return Ok(());
     }
-    write_sysctl(NAME, "1").map_err(|error| Error::kernel(format!("switch on {NAME}"), error))
+    write_sysctl(name, "1").map_err(|error| Error::kernel(format!("switch on {name}"), error))
 }
 
 /// Opens an rtnetlink socket in the calling thread's namespace.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use budu_spec::Id;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::addresses6::{self, Addresses6};
 use crate::definition::{check_options, is_predefined};
 use crate::{Definition, Error, Mode, Pool, addresses};
 
@@ -58,6 +59,10 @@ pub(crate) struct Taken {
     pub(crate) subnets: Vec<Ipv4Net>,
     /// Addresses and routes of the host.
     pub(crate) host: Vec<Ipv4Net>,
+    /// IPv6 ranges of other networks of this daemon.
+    pub(crate) subnets6: Vec<Ipv6Net>,
+    /// Tells machines, and daemons on one, apart.
+    pub(crate) instance: String,
 }
 
 /// Decides what the network will be.
@@ -80,15 +85,18 @@ pub(crate) fn plan(request: CreateRequest, pools: &[(Ipv4Net, u8)], taken: &Take
     if request.name.trim().is_empty() {
         return Err(Error::invalid("invalid name: name is empty"));
     }
-    if ipv6 || !ipv4 {
-        return Err(Error::Unsupported { feature: "a network with IPv6".into() });
+    if !ipv4 {
+        return Err(Error::Unsupported { feature: "a network without IPv4".into() });
     }
     let ipam_driver = match request.ipam_driver.as_str() {
         "" => "default".to_owned(),
         known @ ("default" | "null") => known.to_owned(),
         other => return Err(Error::NotFound { message: format!("plugin {other:?} not found") }),
     };
-    let pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
+    let mut pools = choose_pools(&request.pools, &ipam_driver, pools, taken)?;
+    if ipv6 && ipam_driver != "null" {
+        pools.push(choose_pool6(&request.pools, taken)?);
+    }
     let id = Id::random().to_string();
     let named = request.options.get("com.docker.network.bridge.name").filter(|name| !name.is_empty());
     let definition = Definition {
@@ -240,6 +248,36 @@ fn choose_pools(
     Ok(vec![Pool { subnet: IpNet::V4(subnet), range: range.map(IpNet::V4), gateway, auxiliary, given: true }])
 }
 
+fn choose_pool6(wishes: &[PoolRequest], taken: &Taken) -> Result<Pool, Error> {
+    let mut given = wishes.iter().filter_map(|wish| Some((wish, wish.subnet.parse::<Ipv6Net>().ok()?)));
+    let Some((wish, subnet)) = given.next() else {
+        let subnet = addresses6::choose(&taken.instance, &taken.subnets6).ok_or(Error::NoMoreSubnets)?;
+        let gateway = Some(addresses6::first(subnet).into());
+        let subnet = IpNet::V6(subnet);
+        return Ok(Pool { subnet, range: None, gateway, auxiliary: BTreeMap::new(), given: false });
+    };
+    if given.next().is_some() {
+        return Err(Error::Forbidden { message: "bridge driver doesn't support multiple subnets".into() });
+    }
+    if taken.subnets6.iter().any(|other| other.contains(&subnet) || subnet.contains(&other.trunc())) {
+        return Err(Error::Forbidden {
+            message: "invalid pool request: Pool overlaps with other one on this address space".into(),
+        });
+    }
+    let range: Option<Ipv6Net> = wish.range.parse().ok();
+    let auxiliary: BTreeMap<String, IpAddr> =
+        wish.auxiliary.iter().filter_map(|(name, ip)| Some((name.clone(), ip.parse().ok()?))).collect();
+    let gateway = match wish.gateway.parse() {
+        Ok(gateway) => gateway,
+        Err(_) => {
+            let mut book = Addresses6::new("", subnet, range);
+            auxiliary.values().for_each(|ip| book.reserve(*ip));
+            book.take().map_err(|_| Error::invalid("no available addresses on this pool"))?.into()
+        }
+    };
+    Ok(Pool { subnet: IpNet::V6(subnet), range: range.map(IpNet::V6), gateway: Some(gateway), auxiliary, given: true })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,7 +288,7 @@ mod tests {
 
     fn plan_with(request: CreateRequest, taken: &[&str]) -> Result<Definition, Error> {
         let subnets = taken.iter().map(|net| net.parse().unwrap()).collect();
-        plan(request, &addresses::default_pools(), &Taken { subnets, host: Vec::new() })
+        plan(request, &addresses::default_pools(), &Taken { subnets, ..Taken::default() })
     }
 
     fn pool(subnet: &str, range: &str, gateway: &str) -> PoolRequest {
@@ -266,6 +304,34 @@ mod tests {
         assert_eq!(definition.link, format!("br-{}", &definition.id[..12]));
         let error = plan_with(plain(), &["172.16.0.0/12", "192.168.0.0/16"]).unwrap_err();
         assert_eq!(error.to_string(), "all predefined address pools have been fully subnetted");
+    }
+
+    #[test]
+    fn a_network_with_ipv6_has_both_ranges() {
+        let with = |pools: Vec<PoolRequest>, subnets6: &[&str]| {
+            let request = CreateRequest { name: "n".into(), ipv6: Some(true), pools, ..CreateRequest::default() };
+            let subnets6 = subnets6.iter().map(|net| net.parse().unwrap()).collect();
+            plan(request, &addresses::default_pools(), &Taken { subnets6, ..Taken::default() })
+        };
+        let address6 = |definition: &Definition| definition.address6().unwrap().to_string();
+        let local = with(Vec::new(), &[]).unwrap();
+        assert_eq!((local.pools.len(), local.pool6().unwrap().0.given), (2, false));
+        assert!(address6(&local).starts_with("fd") && address6(&local).ends_with("::1/64"));
+        let auxiliary = [("router".to_owned(), "fd00:1::1".to_owned())].into();
+        let given = with(vec![PoolRequest { auxiliary, ..pool("fd00:1::/64", "", "") }], &[]).unwrap();
+        assert_eq!((address6(&given).as_str(), given.pool4().unwrap().0.given), ("fd00:1::2/64", false));
+        let part = with(vec![pool("fd00:1::/64", "fd00:1::8000/113", ""), pool("10.0.0.0/24", "", "")], &[]).unwrap();
+        assert_eq!(
+            (address6(&part).as_str(), part.address().unwrap().to_string().as_str()),
+            ("fd00:1::8000/64", "10.0.0.1/24")
+        );
+        let error = with(vec![pool("fd00:1::/64", "", "")], &["fd00::/16"]).unwrap_err();
+        assert!(error.to_string().ends_with("Pool overlaps with other one on this address space"), "{error}");
+        let error = with(vec![pool("fd00:1::/64", "", "fd00:2::1")], &[]).unwrap_err();
+        assert!(error.to_string().contains("parent subnet fd00:1::/64 doesn't contain this address"), "{error}");
+        // Without IPv6 such a range means nothing.
+        let four = plan_with(request(pool("fd00:1::/64", "", "")), &[]).unwrap();
+        assert!(four.pool6().is_none() && four.pool4().is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Mode};
@@ -75,6 +75,23 @@ impl Definition {
         })
     }
 
+    /// The IPv6 range.
+    pub fn pool6(&self) -> Option<(&Pool, Ipv6Net)> {
+        self.pools.iter().find_map(|pool| match pool.subnet {
+            IpNet::V6(subnet) => Some((pool, subnet)),
+            IpNet::V4(_) => None,
+        })
+    }
+
+    /// The bridge's IPv6 address and prefix.
+    pub(crate) fn address6(&self) -> Option<Ipv6Net> {
+        let (pool, subnet) = self.pool6()?;
+        match pool.gateway {
+            Some(IpAddr::V6(gateway)) => Some(Ipv6Net::new_assert(gateway, subnet.prefix_len())),
+            _ => None,
+        }
+    }
+
     /// The bridge's IPv4 address and prefix.
     pub(crate) fn address(&self) -> Option<Ipv4Net> {
         let (pool, subnet) = self.pool4()?;
@@ -121,9 +138,15 @@ impl Definition {
             || self.option("bridge.gateway_mode_ipv4") == Some("isolated")
     }
 
-    /// Whether every port of its containers can be reached from outside.
-    pub(crate) fn open(&self) -> bool {
-        self.option("bridge.gateway_mode_ipv4") == Some("nat-unprotected")
+    /// The same for the IPv6 address.
+    pub(crate) fn unaddressed6(&self) -> bool {
+        self.option("bridge.gateway_mode_ipv6") == Some("isolated")
+    }
+
+    /// Whether every port of its containers can be reached from outside, by a
+    /// version of IP.
+    pub(crate) fn open(&self, version: u8) -> bool {
+        self.option(&format!("bridge.gateway_mode_ipv{version}")) == Some("nat-unprotected")
     }
 }
 
@@ -164,16 +187,18 @@ pub(crate) fn check_options(definition: &Definition) -> Result<(), Error> {
     if let Some(value) = definition.option("bridge.name") {
         crate::bridge::check_name(value)?;
     }
-    match definition.option("bridge.gateway_mode_ipv4") {
-        None | Some("nat" | "nat-unprotected") => {}
-        Some("isolated") if definition.internal => {}
-        Some("isolated") => {
-            return Err(Error::invalid("gateway mode 'isolated' can only be used for an internal network"));
+    for version in ["4", "6"] {
+        match definition.option(&format!("bridge.gateway_mode_ipv{version}")) {
+            None | Some("nat" | "nat-unprotected") => {}
+            Some("isolated") if definition.internal => {}
+            Some("isolated") => {
+                return Err(Error::invalid("gateway mode 'isolated' can only be used for an internal network"));
+            }
+            Some("routed") => {
+                return Err(Error::Unsupported { feature: "gateway mode 'routed'".into() });
+            }
+            Some(other) => return Err(Error::invalid(format!("unknown gateway mode {other}"))),
         }
-        Some("routed") => {
-            return Err(Error::Unsupported { feature: "gateway mode 'routed'".into() });
-        }
-        Some(other) => return Err(Error::invalid(format!("unknown gateway mode {other}"))),
     }
     for name in ["bridge.trusted_host_interfaces", "host_ipv4", "host_ipv6"] {
         if definition.option(name).is_some() {

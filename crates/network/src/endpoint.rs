@@ -1,7 +1,7 @@
 //! The place of a container in its networks.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,8 @@ pub struct Join {
     pub network: String,
     /// Address to take; the next free one if absent.
     pub ip: Option<Ipv4Addr>,
+    /// IPv6 address to take; the next free one if absent.
+    pub ip6: Option<Ipv6Addr>,
     /// Further link-local addresses.
     pub link_local: Vec<Ipv4Addr>,
     /// Hardware address; derived from the address if absent.
@@ -134,6 +136,13 @@ pub struct Sandbox {
     pub netns: u64,
 }
 
+impl Endpoint {
+    /// Its addresses of both families.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ip.map(IpAddr::V4).into_iter().chain(self.ip6.map(IpAddr::V6))
+    }
+}
+
 impl Sandbox {
     /// The endpoint in a network, by the network's id.
     pub fn endpoint(&self, network_id: &str) -> Option<&Endpoint> {
@@ -142,7 +151,23 @@ impl Sandbox {
 
     /// The endpoint that leads outside, and on which ports are published.
     pub fn gateway(&self) -> Option<&Endpoint> {
-        let leading = self.endpoints.iter().filter(|endpoint| endpoint.gateway.is_some());
+        self.leading(|endpoint| endpoint.gateway.is_some())
+    }
+
+    /// The same for IPv6: it may be another one.
+    pub fn gateway6(&self) -> Option<&Endpoint> {
+        self.leading(|endpoint| endpoint.gateway6.is_some())
+    }
+
+    /// The addresses its published ports lead to, at most one of a family.
+    pub fn reached_at(&self) -> Vec<IpAddr> {
+        let ip = self.gateway().and_then(|endpoint| endpoint.ip).map(IpAddr::V4);
+        let ip6 = self.gateway6().and_then(|endpoint| endpoint.ip6).map(IpAddr::V6);
+        ip.into_iter().chain(ip6).collect()
+    }
+
+    fn leading(&self, leads: impl Fn(&Endpoint) -> bool) -> Option<&Endpoint> {
+        let leading = self.endpoints.iter().filter(|endpoint| leads(endpoint));
         leading.min_by(|a, b| b.gw_priority.cmp(&a.gw_priority).then_with(|| a.network_name.cmp(&b.network_name)))
     }
 
@@ -170,6 +195,12 @@ pub struct Endpoint {
     pub prefix: u8,
     /// Gateway it offers.
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address, on networks that have them.
+    pub ip6: Option<Ipv6Addr>,
+    /// Prefix length of `ip6`; 0 without one.
+    pub prefix6: u8,
+    /// IPv6 gateway it offers.
+    pub gateway6: Option<Ipv6Addr>,
     /// Hardware address of its link.
     pub mac: Option<Mac>,
     /// Name of the host side of the link; empty without one.

@@ -1,7 +1,7 @@
 //! What can go wrong in a network.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
 use budu_spec::{Classified, ErrorClass};
 
@@ -111,18 +111,18 @@ pub enum Error {
     )]
     NoPool,
     /// Every address of the network is taken.
-    #[error("no available IPv4 addresses on network {network} ({subnet})")]
+    #[error("no available addresses on network {network} ({subnet})")]
     Exhausted {
         /// Name of the network.
         network: String,
         /// Its range.
-        subnet: ipnet::Ipv4Net,
+        subnet: ipnet::IpNet,
     },
     /// The requested address is in use.
     #[error("Address already in use")]
     AddressInUse {
         /// The address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Name of the network.
         network: String,
     },
@@ -130,11 +130,11 @@ pub enum Error {
     #[error("address {ip} is not assignable on network {network} ({subnet})")]
     AddressOutside {
         /// The address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Name of the network.
         network: String,
         /// Its range.
-        subnet: ipnet::Ipv4Net,
+        subnet: ipnet::IpNet,
     },
     /// The container has an endpoint already.
     #[error("container {container} is already attached to a network")]
@@ -155,10 +155,10 @@ pub enum Error {
         source: Box<Error>,
     },
     /// Somebody else on the host has the port.
-    #[error("failed to bind host port {ip}:{port}/{protocol}: {}", describe(.source))]
+    #[error("failed to bind host port {}/{protocol}: {}", SocketAddr::new(*ip, *port), describe(.source))]
     BindPort {
         /// Host address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Host port.
         port: u16,
         /// Transport protocol.
@@ -170,7 +170,7 @@ pub enum Error {
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
     PortAllocated {
         /// Host address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// Host port.
         port: u16,
     },
@@ -178,7 +178,7 @@ pub enum Error {
     #[error("all ports are allocated: no free {protocol} port in {first}-{last} on {ip}")]
     PortsExhausted {
         /// Host address.
-        ip: Ipv4Addr,
+        ip: IpAddr,
         /// First port of the range.
         first: u16,
         /// Last port of the range.
@@ -187,7 +187,9 @@ pub enum Error {
         protocol: Protocol,
     },
     /// Publishing on this address is not available.
-    #[error("publishing on IPv6 address {ip} is not available yet: use an IPv4 address")]
+    #[error(
+        "publishing on IPv6 address {ip} is not available: use an IPv4 address, or a network with IPv6 and not the host's loopback"
+    )]
     Ipv6Publish {
         /// The address.
         ip: IpAddr,

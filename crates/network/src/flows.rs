@@ -1,6 +1,6 @@
 //! Flows that connection tracking remembers.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use budu_sys::conntrack::{self, Flow};
 
@@ -16,11 +16,17 @@ pub(crate) fn forget_flows(ports: &[PublishedPort]) {
         return;
     }
     let outcome = open_route().and_then(|mut route| {
-        let local = route.addresses()?;
-        let here = |ip: Ipv4Addr| ip.is_loopback() || local.iter().any(|address| address.ip == ip);
+        let mut local: Vec<IpAddr> = route.addresses()?.into_iter().map(|address| address.ip.into()).collect();
+        if udp.iter().any(|port| port.host_ip.is_ipv6()) {
+            local.extend(route.addresses6()?.into_iter().map(IpAddr::from));
+        }
+        let here = |ip: IpAddr| ip.is_loopback() || local.contains(&ip);
+        let anywhere = |port: &PublishedPort, ip: IpAddr| {
+            port.host_ip.is_unspecified() && port.host_ip.is_ipv4() == ip.is_ipv4() && here(ip)
+        };
         let published = |flow: &Flow, port: &PublishedPort| {
-            flow.port == port.host_port
-                && (flow.destination == port.host_ip || port.host_ip.is_unspecified() && here(flow.destination))
+            let to = flow.destination;
+            flow.port == port.host_port && (to == port.host_ip || anywhere(port, to))
         };
         let forgotten = conntrack::forget(|flow| {
             flow.protocol == Protocol::Udp.number() && udp.iter().any(|port| published(flow, port))

@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod addresses;
+mod addresses6;
 mod attach;
 mod bridge;
 mod config;
@@ -54,6 +55,7 @@ mod mac;
 mod network;
 mod networks;
 mod port;
+mod publish;
 mod reserve;
 mod ruleset;
 mod state;

@@ -114,7 +114,11 @@ impl Networks {
 
     /// Makes a network. Nothing is left on error; durable on return.
     pub fn create(&self, request: CreateRequest) -> Result<Arc<Definition>, Error> {
-        let mut taken = Taken { subnets: Vec::new(), host: host_ranges(&mut open_route()?)? };
+        let mut taken = Taken {
+            host: host_ranges(&mut open_route()?)?,
+            instance: format!("{} {}", machine(), self.core.config.bridge),
+            ..Taken::default()
+        };
         let definition = {
             let mut state = self.core.state();
             if state
@@ -125,6 +129,7 @@ impl Networks {
                 return Err(Error::NameTaken { name: request.name });
             }
             taken.subnets = state.places.values().filter_map(|place| Some(place.definition.pool4()?.1)).collect();
+            taken.subnets6 = state.places.values().filter_map(|place| Some(place.definition.pool6()?.1)).collect();
             let definition = create::plan(request, &self.core.config.pools, &taken)?;
             let same_link = |place: &&Place| place.definition.link == definition.link;
             if let Some(other) = state.places.values().find(same_link) {
@@ -275,6 +280,12 @@ impl Networks {
         }
         self.core.remove_firewall()
     }
+}
+
+/// What tells this machine from others, as far as it says: local IPv6 ranges
+/// of two machines that are connected one day should not be the same.
+fn machine() -> String {
+    std::fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
 }
 
 /// The networks every daemon has; the default bridge comes first.

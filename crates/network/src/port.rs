@@ -1,7 +1,7 @@
 //! Published ports: the wish and the outcome.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -76,8 +76,8 @@ pub enum HostPort {
 /// One `-p`: ranges on both sides are split into single requests by the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortRequest {
-    /// Host address to publish on; [`crate::Config::default_bind_ip`] if absent.
-    /// Publishing on IPv6 addresses is not available yet and refused.
+    /// Host address to publish on; if absent [`crate::Config::default_bind_ip`],
+    /// and `::` where the container has an IPv6 address.
     pub host_ip: Option<IpAddr>,
     /// Host port.
     pub host_port: HostPort,
@@ -91,8 +91,9 @@ pub struct PortRequest {
 /// `container_port` in the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
-    /// Host address; `0.0.0.0` means every local IPv4 address.
-    pub host_ip: Ipv4Addr,
+    /// Host address; `0.0.0.0` means every local IPv4 address, `::` every local
+    /// IPv6 address.
+    pub host_ip: IpAddr,
     /// Host port.
     pub host_port: u16,
     /// Port inside the container.

@@ -7,14 +7,18 @@
 //! `SO_REUSEADDR`; with that option itself, a port whose old connections
 //! linger in TIME_WAIT can be taken at once.
 //!
-//! IPv6: `[::]:port` is neither held nor forwarded yet; a host port is
-//! published on IPv4 only.
+//! Over IPv6 some packets do reach them: those of the host's own `::1`, which
+//! cannot be forwarded. Their TCP sockets stop listening again, so that
+//! connections are refused and clients go on to the IPv4 address; switching
+//! `SO_REUSEADDR` off keeps others out then.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, ipproto, listen, shutdown, socket_with, sockopt,
+};
 
 use crate::{Error, HostPort, PortRequest, Protocol, PublishedPort};
 
@@ -28,23 +32,23 @@ pub(crate) struct Reservation {
     _socket: Option<OwnedFd>,
 }
 
-/// Reserves what a request asks for. `ours` are the ports of this daemon's
-/// containers, `ephemeral` is where the search for a free port goes on.
+/// Reserves what a request asks for: one port, on each of these host addresses.
+/// `ours` are the ports of this daemon's containers, `ephemeral` is where the
+/// search for a free port goes on.
 pub(crate) fn reserve(
     request: &PortRequest,
-    default_ip: Ipv4Addr,
-    ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> bool,
+    hosts: &[IpAddr],
+    ours: &dyn Fn(IpAddr, u16, Protocol) -> bool,
     ephemeral: &mut u16,
-) -> Result<Reservation, Error> {
-    let ip = match request.host_ip {
-        None => default_ip,
-        Some(IpAddr::V4(ip)) => ip,
-        Some(ip) => return Err(Error::Ipv6Publish { ip }),
-    };
+) -> Result<Vec<Reservation>, Error> {
+    let Some(ip) = hosts.first().copied() else { return Ok(Vec::new()) };
     let protocol = request.protocol;
-    let hold = |port| {
-        let port = PublishedPort { host_ip: ip, host_port: port, container_port: request.container_port, protocol };
-        reserve_port(port, ours)
+    let hold = |host_port| -> Result<Vec<Reservation>, Error> {
+        let port = |host_ip: &IpAddr| {
+            let container_port = request.container_port;
+            PublishedPort { host_ip: *host_ip, host_port, container_port, protocol }
+        };
+        hosts.iter().map(|host_ip| reserve_port(port(host_ip), ours)).collect()
     };
     let (first, last, start) = match request.host_port {
         HostPort::Fixed(0) | HostPort::Ephemeral => {
@@ -80,9 +84,9 @@ pub(crate) fn take_over(port: PublishedPort) -> Reservation {
 }
 
 /// Reserves exactly this port.
-fn reserve_port(port: PublishedPort, ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> bool) -> Result<Reservation, Error> {
+fn reserve_port(port: PublishedPort, ours: &dyn Fn(IpAddr, u16, Protocol) -> bool) -> Result<Reservation, Error> {
     let PublishedPort { host_ip: ip, host_port, protocol, .. } = port;
-    match hold(SocketAddrV4::new(ip, host_port), protocol) {
+    match hold(SocketAddr::new(ip, host_port), protocol) {
         Ok(socket) => Ok(Reservation { port, _socket: socket }),
         Err(source) if source.kind() == io::ErrorKind::AddrInUse && ours(ip, host_port, protocol) => {
             Err(Error::PortAllocated { ip, port: host_port })
@@ -91,18 +95,22 @@ fn reserve_port(port: PublishedPort, ours: &dyn Fn(Ipv4Addr, u16, Protocol) -> b
     }
 }
 
-fn hold(address: SocketAddrV4, protocol: Protocol) -> io::Result<Option<OwnedFd>> {
+fn hold(address: SocketAddr, protocol: Protocol) -> io::Result<Option<OwnedFd>> {
     let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
         Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let made = socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(number));
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let made = socket_with(family, kind, SocketFlags::CLOEXEC, Some(number));
     let socket = match made {
         // Without SCTP in the kernel nobody on the host can take the port.
         Err(rustix::io::Errno::PROTONOSUPPORT) if protocol == Protocol::Sctp => return Ok(None),
         made => made?,
     };
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     if protocol == Protocol::Udp {
         // Nothing is ever read from it: let nothing pile up.
         sockopt::set_socket_recv_buffer_size(&socket, 0)?;
@@ -112,6 +120,10 @@ fn hold(address: SocketAddrV4, protocol: Protocol) -> io::Result<Option<OwnedFd>
     bind(&socket, &address)?;
     if protocol != Protocol::Udp {
         listen(&socket, 0)?;
+    }
+    if protocol == Protocol::Tcp && address.is_ipv6() {
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+        shutdown(&socket, Shutdown::Read)?;
     }
     Ok(Some(socket))
 }
@@ -130,37 +142,50 @@ fn ephemeral_range() -> (u16, u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn request(host_port: HostPort) -> PortRequest {
         PortRequest { host_ip: None, host_port, container_port: 80, protocol: Protocol::Tcp }
     }
 
-    const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const LOCAL6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
     #[test]
     fn a_range_gives_its_first_free_port() {
-        let taken = reserve(&request(HostPort::Ephemeral), LOCAL, &|_, _, _| false, &mut 40000).unwrap();
-        let first = taken.port.host_port;
+        let taken = reserve(&request(HostPort::Ephemeral), &[LOCAL], &|_, _, _| false, &mut 40000).unwrap();
+        let first = taken[0].port.host_port;
         let range = request(HostPort::Range(first, first + 20));
-        let next = reserve(&range, LOCAL, &|_, _, _| false, &mut 0).unwrap();
-        assert!(next.port.host_port > first);
+        // One number on both addresses, though it is free on one of them.
+        let next = reserve(&range, &[LOCAL6, LOCAL], &|_, _, _| false, &mut 0).unwrap();
+        assert!(next[0].port.host_port > first && next[0].port.host_port == next[1].port.host_port);
         let none = request(HostPort::Range(first, first));
-        let error = reserve(&none, LOCAL, &|_, _, _| false, &mut 0).unwrap_err();
+        let error = reserve(&none, &[LOCAL], &|_, _, _| false, &mut 0).unwrap_err();
         assert!(matches!(error, Error::PortsExhausted { .. }), "{error}");
     }
 
     #[test]
     fn the_port_is_taken_for_everybody_else_and_both_ways() {
-        let held = reserve(&request(HostPort::Ephemeral), LOCAL, &|_, _, _| false, &mut 41000).unwrap();
-        let port = held.port.host_port;
-        // std binds with SO_REUSEADDR, as servers do.
-        let error = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        drop(held);
-        let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let error = reserve(&request(HostPort::Fixed(port)), LOCAL, &|_, _, _| false, &mut 0).unwrap_err();
-        assert_eq!(error.to_string(), format!("failed to bind host port 127.0.0.1:{port}/tcp: address already in use"));
-        let error = reserve(&request(HostPort::Fixed(port)), LOCAL, &|_, _, _| true, &mut 0).unwrap_err();
-        assert_eq!(error.to_string(), format!("Bind for 127.0.0.1:{port} failed: port is already allocated"));
+        for (ip, shown) in [(LOCAL, "127.0.0.1"), (LOCAL6, "[::1]")] {
+            let held = reserve(&request(HostPort::Ephemeral), &[ip], &|_, _, _| false, &mut 41000).unwrap();
+            let port = held[0].port.host_port;
+            // std binds with SO_REUSEADDR, as servers do.
+            let error = std::net::TcpListener::bind((ip, port)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            if ip == LOCAL6 {
+                let error = std::net::TcpStream::connect((ip, port)).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            }
+            drop(held);
+            let _other = std::net::TcpListener::bind((ip, port)).unwrap();
+            let fixed = request(HostPort::Fixed(port));
+            let error = reserve(&fixed, &[ip], &|_, _, _| false, &mut 0).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("failed to bind host port {shown}:{port}/tcp: address already in use")
+            );
+            let error = reserve(&fixed, &[ip], &|_, _, _| true, &mut 0).unwrap_err();
+            assert_eq!(error.to_string(), format!("Bind for {ip}:{port} failed: port is already allocated"));
+        }
     }
 }

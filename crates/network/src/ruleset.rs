@@ -3,12 +3,12 @@
 //! `docs/decisions/0005-firewall-as-data.md` explains the choice; this file is
 //! the plan, `firewall.rs` applies it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use budu_sys::nft::{
-    Chain, Change, CtState, CtStatus, Element, Field, Hook, HookKind, HookPoint, Map, Statement, Transaction,
+    Chain, Change, CtState, CtStatus, Element, Family, Field, Hook, HookKind, HookPoint, Map, Statement, Transaction,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
 use crate::PublishedPort;
@@ -30,6 +30,8 @@ pub(crate) struct Guarded {
     pub(crate) bridge: String,
     /// The gateway's address and prefix.
     pub(crate) address: Option<Ipv4Net>,
+    /// The gateway's IPv6 address and prefix.
+    pub(crate) address6: Option<Ipv6Net>,
     /// Masquerade what leaves the host.
     pub(crate) masquerade: bool,
     /// Its containers may talk to each other.
@@ -38,62 +40,126 @@ pub(crate) struct Guarded {
     pub(crate) internal: bool,
     /// All ports can be reached from outside.
     pub(crate) open: bool,
+    /// The same over IPv6.
+    pub(crate) open6: bool,
 }
 
-/// Ports published on one host address.
-pub(crate) fn by_address() -> Map {
-    Map {
-        name: "ports".into(),
-        key: vec![Field::Protocol, Field::Ipv4, Field::Port],
-        data: vec![Field::Ipv4, Field::Port],
+impl Guarded {
+    fn address_of(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::Ip => self.address.map(IpNet::V4),
+            Family::Ip6 => self.address6.map(IpNet::V6),
+        }
+    }
+
+    fn is_open(&self, family: Family) -> bool {
+        match family {
+            Family::Ip => self.open,
+            Family::Ip6 => self.open6,
+        }
     }
 }
 
+/// Addresses of one link (RFC 4291, 2.5.6), with 10 bits.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+/// The host's own.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0));
+
+/// Ports published on one host address.
+pub(crate) fn by_address(family: Family) -> Map {
+    let ip = address_field(family);
+    Map { name: "ports".into(), key: vec![Field::Protocol, ip, Field::Port], data: vec![ip, Field::Port] }
+}
+
 /// Ports published on every host address.
-pub(crate) fn by_port() -> Map {
-    Map { name: "ports-any".into(), key: vec![Field::Protocol, Field::Port], data: vec![Field::Ipv4, Field::Port] }
+pub(crate) fn by_port(family: Family) -> Map {
+    let data = vec![address_field(family), Field::Port];
+    Map { name: "ports-any".into(), key: vec![Field::Protocol, Field::Port], data }
+}
+
+fn address_field(family: Family) -> Field {
+    match family {
+        Family::Ip => Field::Ipv4,
+        Family::Ip6 => Field::Ipv6,
+    }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().into(),
+        IpAddr::V6(ip) => ip.octets().into(),
+    }
 }
 
 /// The element of a published port; the flag tells whether it belongs into
 /// [`by_address`] (or else [`by_port`]).
-pub(crate) fn element(port: &PublishedPort, container: Ipv4Addr) -> (bool, Element) {
+fn element(port: &PublishedPort, container: IpAddr) -> (bool, Element) {
     let specific = !port.host_ip.is_unspecified();
     let mut key = vec![port.protocol.number(), 0, 0, 0];
     if specific {
-        key.extend(port.host_ip.octets());
+        key.extend(octets(port.host_ip));
     }
     key.extend(port.host_port.to_be_bytes());
     key.extend([0; 2]);
-    let mut data = container.octets().to_vec();
+    let mut data = octets(container);
     data.extend(port.container_port.to_be_bytes());
     data.extend([0; 2]);
     (specific, Element { key, data })
 }
 
-/// Elements sorted into the two maps.
+/// The elements of both tables.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Elements {
+    pub(crate) ip: Maps,
+    pub(crate) ip6: Maps,
+}
+
+impl Elements {
+    /// The elements of a container's ports; `addresses` are those its ports
+    /// are reached at, one of a family.
+    pub(crate) fn of(ports: &[PublishedPort], addresses: &[IpAddr]) -> Elements {
+        let mut elements = Elements::default();
+        elements.extend(ports, addresses);
+        elements
+    }
+
+    pub(crate) fn extend(&mut self, ports: &[PublishedPort], addresses: &[IpAddr]) {
+        for port in ports {
+            let six = port.host_ip.is_ipv6();
+            let Some(address) = addresses.iter().find(|ip| ip.is_ipv6() == six) else { continue };
+            let (specific, element) = element(port, *address);
+            let maps = if six { &mut self.ip6 } else { &mut self.ip };
+            if specific { maps.by_address.push(element) } else { maps.by_port.push(element) }
+        }
+    }
+
+    /// What is in `self` and not in `other`.
+    pub(crate) fn without(&self, other: &Elements) -> Elements {
+        Elements { ip: self.ip.without(&other.ip), ip6: self.ip6.without(&other.ip6) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        [&self.ip, &self.ip6].iter().all(|maps| maps.by_address.is_empty() && maps.by_port.is_empty())
+    }
+
+    pub(crate) fn table(&self, family: Family) -> &Maps {
+        match family {
+            Family::Ip => &self.ip,
+            Family::Ip6 => &self.ip6,
+        }
+    }
+}
+
+/// The elements of one table, sorted into its two maps.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Maps {
     pub(crate) by_address: Vec<Element>,
     pub(crate) by_port: Vec<Element>,
 }
 
-impl Elements {
-    /// The elements of one endpoint's ports.
-    pub(crate) fn of(ports: &[PublishedPort], container: Ipv4Addr) -> Elements {
-        let mut elements = Elements::default();
-        elements.extend(ports, container);
-        elements
-    }
-
-    pub(crate) fn extend(&mut self, ports: &[PublishedPort], container: Ipv4Addr) {
-        for port in ports {
-            let (specific, element) = element(port, container);
-            if specific { self.by_address.push(element) } else { self.by_port.push(element) }
-        }
-    }
-
+impl Maps {
     /// Adds those of `other` whose key is new.
-    pub(crate) fn merge(&mut self, other: Elements) {
+    pub(crate) fn merge(&mut self, other: Maps) {
         let merge = |mine: &mut Vec<Element>, theirs: Vec<Element>| {
             for element in theirs {
                 if mine.iter().all(|held| held.key != element.key) {
@@ -106,71 +172,76 @@ impl Elements {
     }
 
     /// What is in `self` and not in `other`.
-    pub(crate) fn without(&self, other: &Elements) -> Elements {
+    pub(crate) fn without(&self, other: &Maps) -> Maps {
         let rest = |mine: &[Element], theirs: &[Element]| {
             mine.iter().filter(|element| !theirs.contains(element)).cloned().collect()
         };
-        Elements { by_address: rest(&self.by_address, &other.by_address), by_port: rest(&self.by_port, &other.by_port) }
+        Maps { by_address: rest(&self.by_address, &other.by_address), by_port: rest(&self.by_port, &other.by_port) }
     }
 
-    pub(crate) fn add(self) -> Vec<Change> {
-        self.changes(Change::AddElements)
+    pub(crate) fn add(&self, family: Family) -> Vec<Change> {
+        self.changes(family, Change::AddElements)
     }
 
-    pub(crate) fn delete(self) -> Vec<Change> {
-        self.changes(Change::DeleteElements)
+    pub(crate) fn delete(&self, family: Family) -> Vec<Change> {
+        self.changes(family, Change::DeleteElements)
     }
 
-    fn changes(self, change: fn(Map, Vec<Element>) -> Change) -> Vec<Change> {
+    fn changes(&self, family: Family, change: fn(Map, Vec<Element>) -> Change) -> Vec<Change> {
         // One attribute holds at most 64 KiB: some hundred elements a step.
         const STEP: usize = 512;
-        let steps = |map: fn() -> Map, elements: Vec<Element>| {
-            let chunks: Vec<Change> = elements.chunks(STEP).map(|chunk| change(map(), chunk.to_vec())).collect();
+        let steps = |map: Map, elements: &[Element]| {
+            let chunks: Vec<Change> = elements.chunks(STEP).map(|chunk| change(map.clone(), chunk.to_vec())).collect();
             chunks
         };
-        let mut changes = steps(by_address, self.by_address);
-        changes.extend(steps(by_port, self.by_port));
+        let mut changes = steps(by_address(family), &self.by_address);
+        changes.extend(steps(by_port(family), &self.by_port));
         changes
     }
 }
 
 impl Plan {
     /// Identifies the fixed part: a table with another label was made by
-    /// another version or for another subnet and is replaced.
-    pub(crate) fn label(&self) -> Vec<u8> {
-        let text = Transaction { table: self.table.clone(), changes: self.fixed() }.to_string();
+    /// another version or for other networks and is replaced.
+    pub(crate) fn label(&self, family: Family) -> Vec<u8> {
+        let text = Transaction { family, table: self.table.clone(), changes: self.fixed(family) }.to_string();
         let mut label = b"budu:".to_vec();
         label.extend_from_slice(&Sha256::digest(text.as_bytes())[..16]);
         label
     }
 
     /// The whole table, to be made from nothing.
-    pub(crate) fn make(&self, elements: Elements) -> Vec<Change> {
-        let mut changes = vec![Change::AddTable(self.label())];
-        changes.extend(self.fixed());
-        changes.extend(elements.add());
+    pub(crate) fn make(&self, family: Family, elements: &Maps) -> Vec<Change> {
+        let mut changes = vec![Change::AddTable(self.label(family))];
+        changes.extend(self.fixed(family));
+        changes.extend(elements.add(family));
         changes
     }
 
-    fn fixed(&self) -> Vec<Change> {
-        let mut changes = vec![Change::AddMap(by_address()), Change::AddMap(by_port())];
-        changes.extend(self.sets());
-        changes.extend(self.raw());
+    /// Whether there is anything to guard.
+    pub(crate) fn has(&self, family: Family) -> bool {
+        family == Family::Ip || self.networks.iter().any(|network| network.address6.is_some())
+    }
+
+    fn fixed(&self, family: Family) -> Vec<Change> {
+        let mut changes = vec![Change::AddMap(by_address(family)), Change::AddMap(by_port(family))];
+        changes.extend(self.sets(family));
+        changes.extend(self.raw(family));
         changes.extend(self.forward());
-        changes.extend(publish());
-        changes.extend(self.postrouting());
+        changes.extend(publish(family));
+        changes.extend(self.postrouting(family));
         changes
     }
 
     /// Sets of links, so that a packet is looked up once whatever the number
     /// of networks.
-    fn sets(&self) -> Vec<Change> {
+    fn sets(&self, family: Family) -> Vec<Change> {
         let padded = |network: &Guarded| {
             let mut name = network.bridge.as_bytes().to_vec();
             name.resize(16, 0);
             name
         };
-        let set = |name: &str, width: usize, belongs: fn(&Guarded) -> bool| {
+        let set = |name: &str, width: usize, belongs: &dyn Fn(&Guarded) -> bool| {
             let set = Map { name: name.into(), key: vec![Field::Link; width], data: Vec::new() };
             let members = self.networks.iter().filter(|network| belongs(network));
             let elements = members.map(|network| Element { key: padded(network).repeat(width), data: Vec::new() });
@@ -179,40 +250,42 @@ impl Plan {
             [Some(Change::AddMap(set)), fill].into_iter().flatten()
         };
         let sets = [
-            set("bridges", 1, |_| true),
-            set("internal", 1, |network| network.internal),
-            set("open", 1, |network| network.open && !network.internal),
-            set("within", 2, |network| network.talks),
+            set("bridges", 1, &|_| true),
+            set("internal", 1, &|network| network.internal),
+            set("open", 1, &|network| network.is_open(family) && !network.internal),
+            set("within", 2, &|network| network.talks),
         ];
         sets.into_iter().flatten().collect()
     }
 
     /// What must never get in, before connection tracking sees it.
-    fn raw(&self) -> Vec<Change> {
+    fn raw(&self, family: Family) -> Vec<Change> {
         let chain = "raw-prerouting";
         let mut changes = vec![base(chain, HookKind::Filter, HookPoint::Prerouting, -300)];
         // The bridges accept 127.0.0.0/8 (route_localnet), for the sake of
         // ports published there; nobody but the host itself may use that.
-        changes.push(rule(
-            chain,
-            [
-                Statement::InLink(false, "lo".into()),
-                Statement::Destination(true, Ipv4Addr::new(127, 0, 0, 0), 8),
-                Statement::Counter,
-                Statement::Drop,
-            ],
-        ));
+        if family == Family::Ip {
+            changes.push(rule(
+                chain,
+                [
+                    Statement::InLink(false, "lo".into()),
+                    Statement::Destination(true, LOOPBACK, 8),
+                    Statement::Counter,
+                    Statement::Drop,
+                ],
+            ));
+        }
         // Container addresses are nobody's business outside. Without
         // masquerade they are, for the answers; then the forward chain decides.
-        for network in self.networks.iter().filter(|network| network.masquerade && !network.open) {
-            let Some(address) = network.address else { continue };
+        for network in self.networks.iter().filter(|network| network.masquerade && !network.is_open(family)) {
+            let Some(address) = network.address_of(family) else { continue };
             let subnet = address.trunc();
             changes.push(rule(
                 chain,
                 [
                     Statement::Destination(true, subnet.addr(), subnet.prefix_len()),
                     Statement::InLink(false, network.bridge.clone()),
-                    Statement::Destination(false, address.addr(), 32),
+                    Statement::Destination(false, address.addr(), address.max_prefix_len()),
                     Statement::Counter,
                     Statement::Drop,
                 ],
@@ -237,15 +310,17 @@ impl Plan {
         ]
     }
 
-    fn postrouting(&self) -> Vec<Change> {
+    fn postrouting(&self, family: Family) -> Vec<Change> {
         let chain = "nat-postrouting";
         let mut changes = vec![base(chain, HookKind::Nat, HookPoint::Postrouting, 100)];
         // The host talking to a published port through its own loopback.
-        let loopback = Statement::Source(true, Ipv4Addr::new(127, 0, 0, 0), 8);
-        changes.push(rule(chain, [Statement::OutLinkIn("bridges".into()), loopback, Statement::Masquerade]));
+        if family == Family::Ip {
+            let loopback = Statement::Source(true, LOOPBACK, 8);
+            changes.push(rule(chain, [Statement::OutLinkIn("bridges".into()), loopback, Statement::Masquerade]));
+        }
         // Only the first packet of a connection comes here.
         for network in &self.networks {
-            let Some(address) = network.address else { continue };
+            let Some(address) = network.address_of(family) else { continue };
             let subnet = address.trunc();
             let from_containers = || Statement::Source(true, subnet.addr(), subnet.prefix_len());
             let outward = |equal| Statement::OutLink(equal, network.bridge.clone());
@@ -264,17 +339,26 @@ impl Plan {
 }
 
 /// Destination rewriting, for what comes in and for what the host sends.
-fn publish() -> Vec<Change> {
+///
+/// Over IPv6, a packet from the host's loopback cannot leave it (there is no
+/// `route_localnet`), and one from a link-local address is not answered from
+/// behind the host: these are left to who listens on the host, which is nobody.
+fn publish(family: Family) -> Vec<Change> {
     let mut changes = vec![
         Change::AddChain(Chain { name: "publish".into(), hook: None }),
-        rule("publish", [Statement::DnatByAddress(by_address().name)]),
-        rule("publish", [Statement::DnatByPort(by_port().name)]),
+        rule("publish", [Statement::DnatByAddress(family, by_address(family).name)]),
+        rule("publish", [Statement::DnatByPort(family, by_port(family).name)]),
     ];
     let hooks = [("nat-prerouting", HookPoint::Prerouting), ("nat-output", HookPoint::Output)];
     for (chain, point) in hooks {
         changes.push(base(chain, HookKind::Nat, point, -100));
-        let jump = Statement::Jump("publish".into());
-        changes.push(rule(chain, [Statement::DestinationIsLocal, jump]));
+        let mut statements = vec![Statement::DestinationIsLocal];
+        if family == Family::Ip6 {
+            statements.push(Statement::Source(false, IpAddr::V6(LINK_LOCAL), 10));
+            statements.push(Statement::Destination(false, IpAddr::V6(Ipv6Addr::LOCALHOST), 128));
+        }
+        statements.push(Statement::Jump("publish".into()));
+        changes.push(Change::AddRule(chain.into(), statements));
     }
     changes
 }
@@ -299,47 +383,59 @@ mod tests {
         Guarded {
             bridge: bridge.into(),
             address: Some(address.parse().unwrap()),
+            address6: None,
             masquerade: true,
             talks: true,
             internal: false,
             open: false,
+            open6: false,
         }
     }
 
     fn plan() -> Plan {
-        let inner = Guarded { masquerade: false, internal: true, ..network("br-inner", "172.18.0.1/16") };
+        let both = |bridge, address, address6: &str| Guarded {
+            address6: Some(address6.parse().unwrap()),
+            ..network(bridge, address)
+        };
+        let inner = Guarded { masquerade: false, internal: true, ..both("br-inner", "172.18.0.1/16", "fd00:9::1/64") };
         let apart = Guarded { talks: false, open: true, ..network("br-apart", "10.9.0.1/24") };
-        Plan { table: "budu-budu0".into(), networks: vec![apart, inner, network("budu0", "172.17.0.1/16")] }
+        let networks = vec![apart, inner, both("budu0", "172.17.0.1/16", "fd00:17::1/64")];
+        Plan { table: "budu-budu0".into(), networks }
     }
 
     fn elements() -> Elements {
-        let port = |host_ip: [u8; 4], host_port, protocol| PublishedPort {
-            host_ip: host_ip.into(),
+        let port = |host_ip: &str, host_port, protocol| PublishedPort {
+            host_ip: host_ip.parse().unwrap(),
             host_port,
             container_port: 80,
             protocol,
         };
         let ports = [
-            port([0; 4], 8080, Protocol::Tcp),
-            port([127, 0, 0, 1], 8081, Protocol::Tcp),
-            port([192, 0, 2, 1], 5353, Protocol::Udp),
+            port("0.0.0.0", 8080, Protocol::Tcp),
+            port("127.0.0.1", 8081, Protocol::Tcp),
+            port("192.0.2.1", 5353, Protocol::Udp),
+            port("::", 8080, Protocol::Tcp),
+            port("2001:db8::1", 5353, Protocol::Udp),
         ];
-        Elements::of(&ports, Ipv4Addr::new(172, 17, 0, 2))
+        Elements::of(&ports, &["172.17.0.2".parse().unwrap(), "fd00:17::2".parse().unwrap()])
     }
 
     #[test]
     fn the_ruleset_reads_as_reviewed() {
-        let changes = plan().make(elements());
-        let text = Transaction { table: plan().table, changes }.to_string();
+        let text = |family| {
+            let changes = plan().make(family, elements().table(family));
+            Transaction { family, table: plan().table, changes }.to_string()
+        };
+        let text = text(Family::Ip) + &text(Family::Ip6);
         assert_eq!(text, SNAPSHOT, "review and update tests/ruleset.nft");
     }
 
     #[test]
     fn the_label_changes_with_the_fixed_part_only() {
         let fewer = Plan { networks: vec![network("budu0", "172.17.0.1/16")], ..plan() };
-        assert_ne!(plan().label(), fewer.label());
+        assert_ne!(plan().label(Family::Ip), fewer.label(Family::Ip));
         let moved = Plan { networks: vec![network("budu0", "172.18.0.1/16")], ..plan() };
-        assert_ne!(fewer.label(), moved.label());
+        assert_ne!(fewer.label(Family::Ip), moved.label(Family::Ip));
     }
 
     /// What the kernel holds after our netlink batch is what it holds after
@@ -372,6 +468,7 @@ mod tests {
             assert!(Command::new("nft").args(["-f", file]).status().unwrap().success());
         });
         assert!(ours.contains("tcp . 127.0.0.1 . 8081 : 172.17.0.2 . 80"), "{ours}");
+        assert!(ours.contains("udp . 2001:db8::1 . 5353 : fd00:17::2 . 80"), "{ours}");
         assert_eq!(Some(ours), theirs);
     }
 }

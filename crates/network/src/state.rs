@@ -1,12 +1,13 @@
 //! What is shared by the door and the background thread.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::addresses::Addresses;
+use crate::addresses6::Addresses6;
 use crate::bridge::{self, Bridge, open_route};
 use crate::dns::Resolver;
 use crate::firewall::Firewall;
@@ -15,7 +16,7 @@ use crate::reserve::Reservation;
 use crate::ruleset::{Elements, Guarded, Plan};
 use crate::store::Store;
 use crate::wire::{self, Plug, Wired};
-use crate::{Config, Definition, Error, Mac, Mode, Pool, Protocol, Sandbox};
+use crate::{Config, Definition, Endpoint, Error, Mac, Mode, Pool, Protocol, Sandbox};
 
 /// Locks: `firewall` before `state`; `keeper`'s and `resolver`'s own are never
 /// held while taking one of these.
@@ -50,6 +51,7 @@ pub(crate) struct Place {
     /// Known once it is in place.
     pub(crate) bridge: Option<Bridge>,
     pub(crate) addresses: Option<Addresses>,
+    pub(crate) addresses6: Option<Addresses6>,
     /// It is being made or removed: nobody may join.
     pub(crate) closed: bool,
 }
@@ -63,13 +65,25 @@ pub(crate) struct Held {
 
 impl Place {
     pub(crate) fn new(definition: Definition) -> Place {
-        let mut place = Place { definition: Arc::new(definition), bridge: None, addresses: None, closed: false };
+        let mut place =
+            Place { definition: Arc::new(definition), bridge: None, addresses: None, addresses6: None, closed: false };
         place.account();
         place
     }
 
     /// Sets up the book of addresses.
     fn account(&mut self) {
+        if let Some((pool, subnet)) = self.definition.pool6() {
+            let range = match pool.range {
+                Some(IpNet::V6(range)) => Some(range),
+                _ => None,
+            };
+            let mut addresses = Addresses6::new(&self.definition.name, subnet, range);
+            for taken in pool.gateway.iter().chain(pool.auxiliary.values()) {
+                addresses.reserve(*taken);
+            }
+            self.addresses6 = Some(addresses);
+        }
         let Some((pool, subnet)) = self.definition.pool4() else { return };
         let range = match pool.range {
             Some(IpNet::V4(range)) => Some(range),
@@ -104,8 +118,10 @@ impl State {
     }
 
     /// Whether a container of ours has a host port.
-    pub(crate) fn publishes(&self, ip: Ipv4Addr, port: u16, protocol: Protocol) -> bool {
-        let overlaps = |other: Ipv4Addr| other == ip || other.is_unspecified() || ip.is_unspecified();
+    pub(crate) fn publishes(&self, ip: IpAddr, port: u16, protocol: Protocol) -> bool {
+        let overlaps = |other: IpAddr| {
+            other == ip || other.is_ipv4() == ip.is_ipv4() && (other.is_unspecified() || ip.is_unspecified())
+        };
         self.sandboxes.values().flat_map(|held| &held.reservations).any(|held| {
             let held = held.port;
             held.host_port == port && held.protocol == protocol && overlaps(held.host_ip)
@@ -115,9 +131,7 @@ impl State {
     fn elements(&self) -> Elements {
         let mut elements = Elements::default();
         for held in self.sandboxes.values() {
-            if let Some(ip) = held.sandbox.gateway().and_then(|endpoint| endpoint.ip) {
-                elements.extend(&held.sandbox.ports, ip);
-            }
+            elements.extend(&held.sandbox.ports, &held.sandbox.reached_at());
         }
         elements
     }
@@ -157,10 +171,12 @@ impl Core {
         let networks = networks.map(|place| Guarded {
             bridge: place.definition.link.clone(),
             address: place.bridge.and_then(|bridge| bridge.address),
+            address6: place.definition.address6(),
             masquerade: place.definition.masquerades(),
             talks: place.definition.talks(),
             internal: place.definition.internal,
-            open: place.definition.open(),
+            open: place.definition.open(4),
+            open6: place.definition.open(6),
         });
         let mut networks: Vec<Guarded> = networks.collect();
         networks.sort_by(|a, b| a.bridge.cmp(&b.bridge));
@@ -223,7 +239,9 @@ impl Core {
         let bridge = bridge::ensure(&bridge::Wish {
             name: &definition.link,
             address: definition.address(),
+            address6: definition.address6(),
             addressed: !definition.unaddressed(),
+            addressed6: !definition.unaddressed6(),
             alone: id != self.default || self.config.bip.is_some(),
             mtu: definition.mtu(self.config.mtu),
             ip_forward: self.config.ip_forward && !definition.internal,
@@ -280,6 +298,7 @@ impl Core {
                 host_link: &host_link,
                 inside: wire::INSIDE,
                 ip,
+                ip6: None,
                 link_local: &[],
                 mac,
                 isolated: false,
@@ -330,8 +349,28 @@ impl Core {
         }
     }
 
+    /// Takes an IPv6 address of a network, if it has any.
+    pub(crate) fn claim6(&self, id: &str, ip: Option<Ipv6Addr>) -> Result<Option<Ipv6Addr>, Error> {
+        match (&mut self.state().place(id)?.addresses6, ip) {
+            (Some(addresses), Some(ip)) => addresses.take_given(ip).map(|()| Some(ip)),
+            (Some(addresses), None) => addresses.take().map(Some),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Returns all that an endpoint had.
+    pub(crate) fn give_back(&self, endpoint: &Endpoint) {
+        self.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+        if let Some(ip) = endpoint.ip6
+            && let Ok(place) = self.state().place(&endpoint.network_id)
+            && let Some(addresses) = &mut place.addresses6
+        {
+            addresses.release(ip);
+        }
+    }
+
     /// Publishes elements of a sandbox that is held already.
-    pub(crate) fn publish(&self, elements: Elements) -> Result<(), Error> {
+    pub(crate) fn publish(&self, elements: &Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
         firewall.add(elements).or_else(|error| {
@@ -342,7 +381,7 @@ impl Core {
     }
 
     /// Withdraws elements of a sandbox that is held no more.
-    pub(crate) fn withdraw(&self, elements: Elements) -> Result<(), Error> {
+    pub(crate) fn withdraw(&self, elements: &Elements) -> Result<(), Error> {
         let mut firewall = self.firewall();
         let Some(firewall) = firewall.as_mut() else { return Ok(()) };
         firewall.delete(elements).or_else(|error| {

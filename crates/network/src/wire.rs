@@ -1,12 +1,13 @@
 //! Makes a network namespace and wires it to the bridge.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use budu_sys::netlink::{Batch, Route, Veth};
 use budu_sys::netns;
+use ipnet::Ipv6Net;
 
 use crate::bridge::{Bridge, open_route};
 use crate::{Error, Mac};
@@ -63,6 +64,8 @@ pub(crate) struct Plug<'a> {
     pub(crate) inside: &'a str,
     /// Address inside.
     pub(crate) ip: Option<Ipv4Addr>,
+    /// IPv6 address and prefix inside.
+    pub(crate) ip6: Option<Ipv6Net>,
     /// Further link-local addresses.
     pub(crate) link_local: &'a [Ipv4Addr],
     /// Hardware address inside.
@@ -106,6 +109,12 @@ pub(crate) fn plug(netns: BorrowedFd<'_>, inside: &mut Route, plug: &Plug<'_>) -
     outside.apply(batch)?;
     let index = index_of(inside, plug.inside)?;
     let mut batch = Batch::new();
+    if let Some(ip6) = plug.ip6 {
+        let settings = [("disable_ipv6", "0"), ("ndisc_notify", "1")];
+        let settings = settings.map(|(name, value)| (format!("net.ipv6.conf.IFNAME.{name}"), value.to_owned()));
+        set_link_sysctls(netns, plug.inside, &settings)?;
+        batch.add_address6(index, ip6.addr(), ip6.prefix_len());
+    }
     if let (Some(ip), Some(address)) = (plug.ip, plug.bridge.address) {
         batch.add_address(index, ip, address.prefix_len());
     }
@@ -114,7 +123,16 @@ pub(crate) fn plug(netns: BorrowedFd<'_>, inside: &mut Route, plug: &Plug<'_>) -
     }
     batch.set_up(index);
     inside.apply(batch)?;
-    wait_until_running(&mut outside, [plug.host_link, plug.bridge_name])
+    wait_until_running(&mut outside, [plug.host_link, plug.bridge_name])?;
+    if plug.ip6.is_some() {
+        // Somebody else may have had the address: with `ndisc_notify` the
+        // kernel tells the neighbours when the hardware address is set, also
+        // to what it is. When the link came up nobody could hear it yet.
+        let mut batch = Batch::new();
+        batch.set_hardware(index, plug.mac.0);
+        inside.apply(batch)?;
+    }
+    Ok(())
 }
 
 /// Points the default route at a gateway; without one there is no way out.
@@ -129,6 +147,13 @@ pub(crate) fn set_gateway(inside: &mut Route, gateway: Option<Ipv4Addr>) -> Resu
         Err(error) if gateway.is_none() && error.errno() == NO_SUCH_PROCESS => Ok(()),
         outcome => Ok(outcome?),
     }
+}
+
+/// Points the IPv6 default route at a gateway.
+pub(crate) fn set_gateway6(inside: &mut Route, gateway: Ipv6Addr) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    batch.add_default_route6(gateway);
+    Ok(inside.apply(batch)?)
 }
 
 /// The first free name of the form `eth0` in a namespace.

@@ -62,7 +62,7 @@ impl Drop for Wiring<'_> {
             keeper::delete(self.endpoints.iter().map(|endpoint| endpoint.host_link.clone()).collect());
         }
         for endpoint in &self.endpoints {
-            self.core.release(&endpoint.network_id, endpoint.ip, &endpoint.host_link);
+            self.core.give_back(endpoint);
         }
     }
 }

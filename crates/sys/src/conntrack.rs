@@ -5,7 +5,7 @@
 //! that goes on sending from one port is one flow for ever.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -19,19 +19,20 @@ const DELETE: u16 = 0x0102;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
-const FAMILY_IP: u8 = 2;
+/// `AF_INET`, `AF_INET6`.
+const FAMILIES: [u8; 2] = [2, 10];
 /// `CTA_TUPLE_ORIG`: the flow as its first packet had it.
 const ORIGINAL: u16 = 1;
 /// `CTA_ZONE`.
 const ZONE: u16 = 18;
 
-/// The first direction of an IPv4 flow: where its first packet went.
+/// The first direction of a flow: where its first packet went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     /// Transport protocol, as in the IP header.
     pub protocol: u8,
     /// Destination address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Destination port; 0 for protocols without ports.
     pub port: u16,
 }
@@ -41,7 +42,10 @@ pub struct Flow {
 pub fn forget(stale: impl Fn(&Flow) -> bool) -> Result<usize, Error> {
     let failed = |error| Error::new("forget connections", error);
     let mut connection = Connection::open(NETLINK_NETFILTER).map_err(failed)?;
-    let found = list(&mut connection, stale).map_err(failed)?;
+    let mut found = Vec::new();
+    for family in FAMILIES {
+        list(&mut connection, family, &stale, &mut found).map_err(failed)?;
+    }
     let mut forgotten = 0;
     for flow in found {
         match delete(&mut connection, &flow) {
@@ -56,16 +60,21 @@ pub fn forget(stale: impl Fn(&Flow) -> bool) -> Result<usize, Error> {
 
 /// What names a flow to the kernel: its original tuple and zone, as it sent them.
 struct Named {
+    family: u8,
     tuple: Vec<u8>,
     zone: Option<Vec<u8>>,
 }
 
-fn list(connection: &mut Connection, stale: impl Fn(&Flow) -> bool) -> io::Result<Vec<Named>> {
+fn list(
+    connection: &mut Connection,
+    family: u8,
+    stale: &impl Fn(&Flow) -> bool,
+    found: &mut Vec<Named>,
+) -> io::Result<()> {
     let first = connection.reserve(1);
     let mut writer = Writer::default();
-    writer.message(GET, REQUEST | DUMP, first, (FAMILY_IP, 0), |_| {});
+    writer.message(GET, REQUEST | DUMP, first, (family, 0), |_| {});
     connection.send(&writer.bytes)?;
-    let mut found = Vec::new();
     connection.receive(first, |reply| {
         match reply {
             Reply::Object { payload } => {
@@ -74,7 +83,7 @@ fn list(connection: &mut Connection, stale: impl Fn(&Flow) -> bool) -> io::Resul
                     && parse(tuple).is_some_and(|flow| stale(&flow))
                 {
                     let zone = find(attributes, ZONE).map(<[u8]>::to_vec);
-                    found.push(Named { tuple: tuple.to_vec(), zone });
+                    found.push(Named { family, tuple: tuple.to_vec(), zone });
                 }
             }
             Reply::Done { errno: 0 } | Reply::Ack { errno: 0, .. } => {
@@ -85,14 +94,13 @@ fn list(connection: &mut Connection, stale: impl Fn(&Flow) -> bool) -> io::Resul
             }
         }
         Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(found)
+    })
 }
 
 fn delete(connection: &mut Connection, flow: &Named) -> io::Result<()> {
     let first = connection.reserve(1);
     let mut writer = Writer::default();
-    writer.message(DELETE, REQUEST | ACK, first, (FAMILY_IP, 0), |writer| {
+    writer.message(DELETE, REQUEST | ACK, first, (flow.family, 0), |writer| {
         writer.nested(ORIGINAL, |writer| writer.bytes.extend_from_slice(&flow.tuple));
         if let Some(zone) = &flow.zone {
             writer.bytes(ZONE, zone);
@@ -106,11 +114,15 @@ fn delete(connection: &mut Connection, flow: &Named) -> io::Result<()> {
     })
 }
 
-/// `CTA_TUPLE_IP { CTA_IP_V4_DST }`, `CTA_TUPLE_PROTO { NUM, DST_PORT }`.
+/// `CTA_TUPLE_IP { CTA_IP_V4_DST or CTA_IP_V6_DST }`, `CTA_TUPLE_PROTO { NUM, DST_PORT }`.
 fn parse(tuple: &[u8]) -> Option<Flow> {
-    let destination: [u8; 4] = find(find(tuple, 1)?, 2)?.try_into().ok()?;
+    let addresses = find(tuple, 1)?;
+    let destination = match (find(addresses, 2), find(addresses, 4)) {
+        (Some(ip), _) => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?)),
+        (None, ip) => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(ip?).ok()?)),
+    };
     let transport = find(tuple, 2)?;
     let protocol = *find(transport, 1)?.first()?;
     let port = find(transport, 3).and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes);
-    Some(Flow { protocol, destination: destination.into(), port })
+    Some(Flow { protocol, destination, port })
 }

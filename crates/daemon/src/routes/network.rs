@@ -182,7 +182,7 @@ fn member(engine: &Engine, endpoint: &budu_network::Endpoint) -> (String, Networ
         endpoint_id: endpoint.endpoint_id.clone(),
         mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
         ipv4_address: endpoint.ip.map(|ip| format!("{ip}/{}", endpoint.prefix)).unwrap_or_default(),
-        ipv6_address: String::new(),
+        ipv6_address: endpoint.ip6.map(|ip| format!("{ip}/{}", endpoint.prefix6)).unwrap_or_default(),
     };
     (endpoint.container.clone(), member)
 }

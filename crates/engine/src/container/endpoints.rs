@@ -121,9 +121,7 @@ fn ordered(record: &Record) -> Vec<(String, EndpointSettings)> {
 pub(super) fn join(record: &Record, network: &str, settings: &EndpointSettings) -> Result<Join, Error> {
     let ipam = settings.ipam_config.clone().unwrap_or_default();
     let ip = Some(ipam.ipv4_address).filter(|ip| !ip.is_empty());
-    if !ipam.ipv6_address.is_empty() {
-        return Err(Error::unsupported("an IPv6 address of a container"));
-    }
+    let ip6 = Some(ipam.ipv6_address).filter(|ip| !ip.is_empty());
     let options = settings.driver_opts.clone().unwrap_or_default();
     // The container's own address is that of its main network.
     let main = record.host_config.network_mode == network;
@@ -135,6 +133,7 @@ pub(super) fn join(record: &Record, network: &str, settings: &EndpointSettings) 
     Ok(Join {
         network: network.to_owned(),
         ip: ip.map(|ip| ip.parse().map_err(|_| invalid(&ip))).transpose()?,
+        ip6: ip6.and_then(|ip| ip.parse().ok()),
         link_local: link_local.iter().filter_map(|ip| ip.parse().ok()).collect(),
         mac: mac.map(str::parse::<Mac>).transpose()?,
         names: if user_defined { names(record, settings) } else { Vec::new() },

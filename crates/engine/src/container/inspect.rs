@@ -186,6 +186,9 @@ fn settled(wish: EndpointSettings, endpoint: &Endpoint) -> EndpointSettings {
         gateway: text(endpoint.gateway),
         ip_address: text(endpoint.ip),
         ip_prefix_len: i64::from(endpoint.prefix),
+        ipv6_gateway: endpoint.gateway6.map(|ip| ip.to_string()).unwrap_or_default(),
+        global_ipv6_address: endpoint.ip6.map(|ip| ip.to_string()).unwrap_or_default(),
+        global_ipv6_prefix_len: i64::from(endpoint.prefix6),
         mac_address: endpoint.mac.map(|m| m.to_string()).unwrap_or_default(),
         ..wish
     }

@@ -37,7 +37,7 @@ pub(super) fn write(
     }
     let mut text = files::hosts(&extra, files::ipv6_loopback());
     for endpoint in &sandbox.endpoints {
-        text.push_str(&own_line(record, endpoint));
+        text.extend(own_lines(record, endpoint));
     }
     put(dir, "hosts", &text)
 }
@@ -53,7 +53,7 @@ pub(crate) fn refresh(
 ) -> Result<(), Error> {
     let lines = |from: &Sandbox, other: &Sandbox| -> Vec<String> {
         let only = from.endpoints.iter().filter(|e| other.endpoint(&e.network_id).is_none());
-        only.map(|e| own_line(record, e)).filter(|line| !line.is_empty()).collect()
+        only.flat_map(|e| own_lines(record, e)).collect()
     };
     let (gone, come) = (lines(before, after), lines(after, before));
     let path = dir.join("hosts");
@@ -110,12 +110,10 @@ fn write_resolv_conf(record: &Record, sandbox: &Sandbox, options: &Options, dir:
     put(dir, OWN_RESOLV_CONF, &text)
 }
 
-/// The line of `hosts` with the address on one network.
-fn own_line(record: &Record, endpoint: &Endpoint) -> String {
-    match endpoint.ip {
-        Some(ip) => files::own_line(&record.config.hostname, &record.config.domainname, ip.into()),
-        None => String::new(),
-    }
+/// The lines of `hosts` with the addresses on one network.
+fn own_lines(record: &Record, endpoint: &Endpoint) -> Vec<String> {
+    let line = |ip| files::own_line(&record.config.hostname, &record.config.domainname, ip);
+    endpoint.addresses().map(line).filter(|line| !line.is_empty()).collect()
 }
 
 fn extra_hosts(record: &Record, host_gateway: Option<IpAddr>) -> Result<Vec<(String, IpAddr)>, Error> {

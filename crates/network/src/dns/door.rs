@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
 
 use budu_sys::netns;
-use budu_sys::nft::{Chain, Change, Hook, HookKind, HookPoint, Nftables, Statement, Transaction};
+use budu_sys::nft::{Chain, Change, Family, Hook, HookKind, HookPoint, Nftables, Statement, Transaction};
 
 use crate::Error;
 
@@ -62,7 +62,7 @@ fn bind((udp, tcp): (u16, u16)) -> io::Result<Door> {
 fn lead((udp, tcp): (u16, u16)) -> Result<(), Error> {
     let mut socket = Nftables::open().map_err(|error| Error::kernel("open an nf_tables socket", error))?;
     let mut changes = Vec::new();
-    if socket.table(TABLE)?.is_some() {
+    if socket.table(Family::Ip, TABLE)?.is_some() {
         changes.push(Change::DeleteTable);
     }
     let hook = Hook { kind: HookKind::Nat, point: HookPoint::Output, priority: -100 };
@@ -70,11 +70,11 @@ fn lead((udp, tcp): (u16, u16)) -> Result<(), Error> {
     changes.push(Change::AddChain(Chain { name: "output".into(), hook: Some(hook) }));
     for (protocol, port) in [(17, udp), (6, tcp)] {
         let statements = vec![
-            Statement::Destination(true, ADDRESS, 32),
+            Statement::Destination(true, ADDRESS.into(), 32),
             Statement::DestinationPort(protocol, PORT),
             Statement::DnatTo(ADDRESS, port),
         ];
         changes.push(Change::AddRule("output".into(), statements));
     }
-    Ok(socket.apply(&Transaction { table: TABLE.into(), changes })?)
+    Ok(socket.apply(&Transaction { family: Family::Ip, table: TABLE.into(), changes })?)
 }

@@ -58,34 +58,37 @@ impl View {
 impl Book {
     /// Enters the names of an endpoint.
     pub(crate) fn add(&mut self, endpoint: &Endpoint) {
-        let (Some(ip), true) = (endpoint.ip.map(IpAddr::V4), endpoint.resolves) else { return };
-        let zone = self.zones.entry(endpoint.network_id.clone()).or_default();
-        for name in &endpoint.names {
-            let addresses = zone.addresses.entry(name.to_lowercase()).or_default();
-            if !addresses.contains(&ip) {
-                addresses.push(ip);
-            }
+        if !endpoint.resolves {
+            return;
         }
-        if let Some(first) = endpoint.names.first() {
-            zone.names.insert(ip, format!("{first}.{}", endpoint.network_name));
+        let zone = self.zones.entry(endpoint.network_id.clone()).or_default();
+        for ip in endpoint.addresses() {
+            for name in &endpoint.names {
+                let addresses = zone.addresses.entry(name.to_lowercase()).or_default();
+                if !addresses.contains(&ip) {
+                    addresses.push(ip);
+                }
+            }
+            if let Some(first) = endpoint.names.first() {
+                zone.names.insert(ip, format!("{first}.{}", endpoint.network_name));
+            }
         }
     }
 
     /// Removes the names of an endpoint.
     pub(crate) fn remove(&mut self, endpoint: &Endpoint) {
-        let (Some(ip), Some(zone)) = (endpoint.ip.map(IpAddr::V4), self.zones.get_mut(&endpoint.network_id)) else {
-            return;
-        };
+        let Some(zone) = self.zones.get_mut(&endpoint.network_id) else { return };
+        let own: Vec<IpAddr> = endpoint.addresses().collect();
         for name in &endpoint.names {
             let name = name.to_lowercase();
             if let Some(addresses) = zone.addresses.get_mut(&name) {
-                addresses.retain(|other| *other != ip);
+                addresses.retain(|other| !own.contains(other));
                 if addresses.is_empty() {
                     zone.addresses.remove(&name);
                 }
             }
         }
-        zone.names.remove(&ip);
+        zone.names.retain(|ip, _| !own.contains(ip));
         if zone.addresses.is_empty() {
             self.zones.remove(&endpoint.network_id);
         }

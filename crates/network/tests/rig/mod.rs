@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +16,9 @@ use budu_sys::netns;
 pub const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The neighbour's address on the LAN.
 pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The same over IPv6, once a test called [`Host::speak_ipv6`].
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// How long a refused or dropped connection may take to show.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -77,6 +80,24 @@ impl Host {
         Host { peer }
     }
 
+    /// Gives host and neighbour IPv6 addresses. The neighbour would send
+    /// everything through the host.
+    pub fn speak_ipv6(&self) {
+        let address = |link: &str, ip: Ipv6Addr, gateway: Option<Ipv6Addr>| {
+            netns::write_sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), "0").unwrap();
+            let mut route = Route::open().unwrap();
+            let index = route.link(link).unwrap().unwrap().index;
+            let mut batch = Batch::new();
+            batch.add_address6(index, ip, 64);
+            if let Some(gateway) = gateway {
+                batch.add_default_route6(gateway);
+            }
+            route.apply(batch).unwrap();
+        };
+        address("lan0", HOST6, None);
+        netns::inside(self.peer.as_fd(), || address("eth0", PEER6, Some(HOST6))).unwrap();
+    }
+
     /// Lets the neighbour route a network through the host.
     pub fn peer_routes(&self, network: Ipv4Addr, prefix: u8) {
         netns::inside(self.peer.as_fd(), || {
@@ -130,6 +151,33 @@ pub fn netns_of(attachment: &Attachment) -> BorrowedFd<'_> {
 /// client's address, for as long as the test process lives.
 pub fn serve_tcp(netns: BorrowedFd<'_>, port: u16) {
     let listener = netns::inside(netns, || TcpListener::bind(("0.0.0.0", port))).unwrap().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let Ok(client) = stream.peer_addr() else { continue };
+            let _ = stream.write_all(client.ip().to_string().as_bytes());
+        }
+    });
+}
+
+/// Asks a server of both versions of IP that answers with the client's address.
+pub fn ask_any(from: Option<BorrowedFd<'_>>, to: (IpAddr, u16)) -> io::Result<IpAddr> {
+    let ask = move || {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(io::Error::other)
+    };
+    match from {
+        Some(netns) => netns::inside(netns, ask)?,
+        None => ask(),
+    }
+}
+
+/// Starts a TCP server for both versions of IP, like [`serve_tcp`].
+pub fn serve_any(netns: BorrowedFd<'_>, port: u16) {
+    let listener = netns::inside(netns, || TcpListener::bind(("::", port))).unwrap().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -223,6 +271,11 @@ pub fn nft(arguments: &[&str]) -> Option<String> {
     };
     assert!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr));
     Some(String::from_utf8(output.stdout).unwrap())
+}
+
+/// The IPv6 address a container got in its first network.
+pub fn ip6_of(attachment: &Attachment) -> Ipv6Addr {
+    attachment.sandbox.endpoints[0].ip6.unwrap()
 }
 
 /// The address a container got in its first network.

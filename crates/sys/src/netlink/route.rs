@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -11,7 +11,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload, Parseable,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
     InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -164,6 +164,35 @@ impl<'fd> Batch<'fd> {
         self.push(what, message, NLM_F_CREATE | NLM_F_REPLACE);
     }
 
+    /// Gives a link an IPv6 address that can be used at once.
+    pub fn add_address6(&mut self, index: u32, ip: Ipv6Addr, prefix: u8) {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        // Nobody else can have it: no need to ask around first.
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.attributes.extend([AddressAttribute::Local(ip.into()), AddressAttribute::Address(ip.into())]);
+        let what = format!("give address {ip}/{prefix} to link {index}");
+        self.push(what, RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE);
+    }
+
+    /// Makes an IPv6 address the default gateway.
+    pub fn add_default_route6(&mut self, gateway: Ipv6Addr) {
+        let mut route = RouteMessage::default();
+        route.header = RouteHeader {
+            address_family: AddressFamily::Inet6,
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: RouteProtocol::Boot,
+            scope: RouteScope::Universe,
+            kind: RouteType::Unicast,
+            ..RouteHeader::default()
+        };
+        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(gateway)));
+        let message = RouteNetlinkMessage::NewRoute(route);
+        self.push(format!("add route through {gateway}"), message, NLM_F_CREATE | NLM_F_REPLACE);
+    }
+
     /// Takes an IPv4 address from a link.
     pub fn delete_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) {
         let message = RouteNetlinkMessage::DelAddress(address(index, ip, prefix));
@@ -305,6 +334,23 @@ impl Route {
         self.dump("list addresses", request, NLM_F_DUMP, |payload| {
             let message = AddressMessage::parse(payload).map_err(io::Error::other)?;
             addresses.extend(Address::of(&message));
+            Ok(())
+        })?;
+        Ok(addresses)
+    }
+
+    /// Lists the IPv6 addresses of all links.
+    pub fn addresses6(&mut self) -> Result<Vec<Ipv6Addr>, Error> {
+        let mut addresses = Vec::new();
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet6;
+        let request = RouteNetlinkMessage::GetAddress(request);
+        self.dump("list IPv6 addresses", request, NLM_F_DUMP, |payload| {
+            let message = AddressMessage::parse(payload).map_err(io::Error::other)?;
+            addresses.extend(message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V6(ip)) => Some(*ip),
+                _ => None,
+            }));
             Ok(())
         })?;
         Ok(addresses)

@@ -33,7 +33,7 @@ pub enum Expression {
     /// Counts packets and bytes.
     Counter,
     /// Rewrites the destination to address and port in registers.
-    Dnat { address: Register, port: Register },
+    Dnat { family: u8, address: Register, port: Register },
     /// Rewrites the source to the address of the outgoing link.
     Masquerade,
 }
@@ -115,9 +115,9 @@ impl Expression {
                     });
                 });
             }
-            Expression::Dnat { address, port } => {
+            Expression::Dnat { family, address, port } => {
                 writer.number(1, 1);
-                writer.number(2, 2);
+                writer.number(2, u32::from(*family));
                 writer.number(3, address.0);
                 writer.number(5, port.0);
             }

@@ -6,8 +6,6 @@ pub(super) const SUBSYSTEM: u8 = 10;
 pub(super) const BATCH_BEGIN: u16 = 0x10;
 /// `NFNL_MSG_BATCH_END`.
 pub(super) const BATCH_END: u16 = 0x11;
-/// `NFPROTO_IPV4`.
-pub(super) const FAMILY_IP: u8 = 2;
 
 // `NFT_MSG_*`.
 pub(super) const NEW_TABLE: u8 = 0;

@@ -20,6 +20,6 @@ mod socket;
 mod statement;
 
 pub use expression::{Expression, Register};
-pub use object::{Chain, Change, Element, Field, Hook, HookKind, HookPoint, Map, Transaction};
+pub use object::{Chain, Change, Element, Family, Field, Hook, HookKind, HookPoint, Map, Transaction};
 pub use socket::{Nftables, Table};
 pub use statement::{CtState, CtStatus, Statement};

@@ -1,7 +1,7 @@
 //! Tables, chains, maps and the changes made to them.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::message;
 use super::statement::Statement;
@@ -57,6 +57,8 @@ pub struct Chain {
 pub enum Field {
     Protocol,
     Ipv4,
+    /// 16 bytes.
+    Ipv6,
     Port,
     /// Name of a link, 16 bytes.
     Link,
@@ -73,7 +75,8 @@ pub struct Map {
     pub data: Vec<Field>,
 }
 
-/// One entry of a map or set: each field in four bytes ([`Field::Link`] in 16),
+/// One entry of a map or set: each field in four bytes ([`Field::Ipv6`] and
+/// [`Field::Link`] in 16),
 /// network byte order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Element {
@@ -103,9 +106,38 @@ pub enum Change {
     DeleteElements(Map, Vec<Element>),
 }
 
-/// Changes to one table of family `ip`, taken whole or not at all.
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    Ip,
+    /// IPv6.
+    Ip6,
+}
+
+impl Family {
+    /// Number in `linux/netfilter.h`.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Family::Ip => 2,
+            Family::Ip6 => 10,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+        }
+    }
+}
+
+/// Changes to one table, taken whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transaction {
+    /// Family of the table.
+    pub family: Family,
     /// Name of the table.
     pub table: String,
     /// Steps, in order.
@@ -117,6 +149,7 @@ impl Field {
     fn number(self) -> u32 {
         match self {
             Field::Ipv4 => 7,
+            Field::Ipv6 => 8,
             Field::Protocol => 12,
             Field::Port => 13,
             Field::Link => 41,
@@ -126,6 +159,7 @@ impl Field {
     fn name(self) -> &'static str {
         match self {
             Field::Ipv4 => "ipv4_addr",
+            Field::Ipv6 => "ipv6_addr",
             Field::Protocol => "inet_proto",
             Field::Port => "inet_service",
             Field::Link => "ifname",
@@ -135,7 +169,7 @@ impl Field {
     /// Bytes of the field in keys and data.
     fn width(self) -> usize {
         match self {
-            Field::Link => 16,
+            Field::Ipv6 | Field::Link => 16,
             _ => 4,
         }
     }
@@ -144,6 +178,7 @@ impl Field {
         let byte = |index: usize| bytes.get(index).copied().unwrap_or_default();
         match self {
             Field::Ipv4 => Ipv4Addr::new(byte(0), byte(1), byte(2), byte(3)).to_string(),
+            Field::Ipv6 => <[u8; 16]>::try_from(bytes).map(|ip| Ipv6Addr::from(ip).to_string()).unwrap_or_default(),
             Field::Port => u16::from_be_bytes([byte(0), byte(1)]).to_string(),
             Field::Protocol => protocol(byte(0)),
             Field::Link => {
@@ -301,32 +336,32 @@ fn render_types(fields: &[Field]) -> String {
 /// `nft -f` syntax, one line per change (and per element).
 impl fmt::Display for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let table = &self.table;
+        let table = format!("{} {}", self.family.name(), self.table);
         for change in &self.changes {
             match change {
-                Change::AddTable(_) => writeln!(f, "add table ip {table}")?,
-                Change::DeleteTable => writeln!(f, "delete table ip {table}")?,
+                Change::AddTable(_) => writeln!(f, "add table {table}")?,
+                Change::DeleteTable => writeln!(f, "delete table {table}")?,
                 Change::AddMap(map) if map.data.is_empty() => {
-                    writeln!(f, "add set ip {table} {} {{ type {} ; }}", map.name, render_types(&map.key))?;
+                    writeln!(f, "add set {table} {} {{ type {} ; }}", map.name, render_types(&map.key))?;
                 }
                 Change::AddMap(map) => {
                     let (key, data) = (render_types(&map.key), render_types(&map.data));
-                    writeln!(f, "add map ip {table} {} {{ type {key} : {data} ; }}", map.name)?;
+                    writeln!(f, "add map {table} {} {{ type {key} : {data} ; }}", map.name)?;
                 }
                 Change::AddChain(Chain { name, hook: None }) => {
-                    writeln!(f, "add chain ip {table} {name}")?;
+                    writeln!(f, "add chain {table} {name}")?;
                 }
                 Change::AddChain(Chain { name, hook: Some(hook) }) => {
                     let (kind, point) = (hook.kind.name(), hook.point.name());
                     let priority = hook.priority;
                     writeln!(
                         f,
-                        "add chain ip {table} {name} {{ type {kind} hook {point} priority {priority} ; policy accept ; }}"
+                        "add chain {table} {name} {{ type {kind} hook {point} priority {priority} ; policy accept ; }}"
                     )?;
                 }
                 Change::AddRule(chain, statements) => {
                     let words: Vec<String> = statements.iter().map(Statement::to_string).collect();
-                    writeln!(f, "add rule ip {table} {chain} {}", words.join(" "))?;
+                    writeln!(f, "add rule {table} {chain} {}", words.join(" "))?;
                 }
                 Change::AddElements(map, elements) => {
                     for element in elements {
@@ -335,13 +370,13 @@ impl fmt::Display for Transaction {
                             [] => String::new(),
                             fields => format!(" : {}", render_fields(fields, &element.data)),
                         };
-                        writeln!(f, "add element ip {table} {} {{ {key}{data} }}", map.name)?;
+                        writeln!(f, "add element {table} {} {{ {key}{data} }}", map.name)?;
                     }
                 }
                 Change::DeleteElements(map, elements) => {
                     for element in elements {
                         let key = render_fields(&map.key, &element.key);
-                        writeln!(f, "delete element ip {table} {} {{ {key} }}", map.name)?;
+                        writeln!(f, "delete element {table} {} {{ {key} }}", map.name)?;
                     }
                 }
             }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::message::{self, BATCH_BEGIN, BATCH_END, FAMILY_IP, SUBSYSTEM};
-use super::object::{Change, Element, Map, Transaction};
+use super::message::{self, BATCH_BEGIN, BATCH_END, SUBSYSTEM};
+use super::object::{Change, Element, Family, Map, Transaction};
 use crate::netlink::wire::{self, Writer};
 use crate::netlink::{Connection, Error, Reply};
 
@@ -65,10 +65,11 @@ impl Nftables {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Finds a table of family `ip` by name.
-    pub fn table(&mut self, name: &str) -> Result<Option<Table>, Error> {
+    /// Finds a table by name.
+    pub fn table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
         let mut found = None;
         let outcome = self.request(
+            family,
             message::GET_TABLE,
             0,
             format!("find table {name}"),
@@ -85,9 +86,10 @@ impl Nftables {
     }
 
     /// Lists the entries of a map.
-    pub fn elements(&mut self, table: &str, map: &Map) -> Result<Vec<Element>, Error> {
+    pub fn elements(&mut self, family: Family, table: &str, map: &Map) -> Result<Vec<Element>, Error> {
         let mut elements = Vec::new();
         self.request(
+            family,
             message::GET_ELEMENT,
             DUMP,
             format!("list map {} of table {table}", map.name),
@@ -105,6 +107,7 @@ impl Nftables {
 
     fn request(
         &mut self,
+        family: Family,
         kind: u8,
         flags: u16,
         step: String,
@@ -113,7 +116,7 @@ impl Nftables {
     ) -> Result<(), Error> {
         let first = self.0.reserve(1);
         let mut writer = Writer::default();
-        writer.message(number(kind), REQUEST | ACK | flags, first, (FAMILY_IP, 0), body);
+        writer.message(number(kind), REQUEST | ACK | flags, first, (family.number(), 0), body);
         let failed = |error| Error::new(step, error);
         if let Err(error) = self.0.send(&writer.bytes) {
             return Err(failed(error));
@@ -145,7 +148,7 @@ fn encode(transaction: &Transaction, first: u32) -> Vec<u8> {
         let acknowledge = if index == last { ACK } else { 0 };
         let sequence = first + 1 + index as u32;
         let flags = REQUEST | flags | acknowledge;
-        writer.message(number(kind), flags, sequence, (FAMILY_IP, 0), |writer| {
+        writer.message(number(kind), flags, sequence, (transaction.family.number(), 0), |writer| {
             change.write(&transaction.table, index as u32 + 1, writer);
         });
     }
@@ -160,7 +163,7 @@ fn number(kind: u8) -> u16 {
 fn describe(transaction: &Transaction, index: u32) -> String {
     match transaction.changes.get(index as usize) {
         Some(change) => {
-            let one = Transaction { table: transaction.table.clone(), changes: vec![change.clone()] };
+            let one = Transaction { changes: vec![change.clone()], ..transaction.clone() };
             one.to_string().trim_end().replace('\n', ", ")
         }
         None => format!("change firewall table {}", transaction.table),

@@ -1,9 +1,10 @@
 //! The parts of a rule, in `nft`'s words.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::expression::{Expression, Register};
+use super::object::Family;
 
 const FIRST: Register = Register(1);
 const SECOND: Register = Register(2);
@@ -39,9 +40,9 @@ pub enum Statement {
     /// The pair of both links is in this set.
     LinksIn(String),
     /// Source lies in a network (or not).
-    Source(bool, Ipv4Addr, u8),
+    Source(bool, IpAddr, u8),
     /// Destination lies in a network (or not).
-    Destination(bool, Ipv4Addr, u8),
+    Destination(bool, IpAddr, u8),
     /// Destination is an address of this host.
     DestinationIsLocal,
     /// Transport protocol (by number) and destination port.
@@ -54,9 +55,9 @@ pub enum Statement {
     Counter,
     /// Rewrites the destination to what the map holds for protocol,
     /// destination address and port; goes on if it holds nothing.
-    DnatByAddress(String),
+    DnatByAddress(Family, String),
     /// The same for protocol and port alone.
-    DnatByPort(String),
+    DnatByPort(Family, String),
     /// Rewrites the destination to this address and port.
     DnatTo(Ipv4Addr, u16),
     /// Rewrites the source to the address of the outgoing link.
@@ -78,8 +79,8 @@ impl Statement {
             Statement::InLinkIn(set) => links(set, &[6]),
             Statement::OutLinkIn(set) => links(set, &[7]),
             Statement::LinksIn(set) => links(set, &[6, 7]),
-            Statement::Source(equal, ip, prefix) => network(12, *equal, *ip, *prefix),
-            Statement::Destination(equal, ip, prefix) => network(16, *equal, *ip, *prefix),
+            Statement::Source(equal, ip, prefix) => network([12, 8], *equal, *ip, *prefix),
+            Statement::Destination(equal, ip, prefix) => network([16, 24], *equal, *ip, *prefix),
             // NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_F_DADDR, RTN_LOCAL.
             Statement::DestinationIsLocal => vec![
                 Expression::Fib { result: 3, flags: 2, to: FIRST },
@@ -94,12 +95,12 @@ impl Statement {
             Statement::CtState(state) => any_bit(0, state.mask()),
             Statement::CtStatus(CtStatus::Dnat) => any_bit(2, 0x20),
             Statement::Counter => vec![Expression::Counter],
-            Statement::DnatByAddress(map) => dnat(map, true),
-            Statement::DnatByPort(map) => dnat(map, false),
+            Statement::DnatByAddress(family, map) => dnat(*family, map, true),
+            Statement::DnatByPort(family, map) => dnat(*family, map, false),
             Statement::DnatTo(ip, port) => vec![
                 Expression::Load { to: FIRST, value: ip.octets().into() },
                 Expression::Load { to: SECOND, value: port.to_be_bytes().into() },
-                Expression::Dnat { address: FIRST, port: SECOND },
+                Expression::Dnat { family: Family::Ip.number(), address: FIRST, port: SECOND },
             ],
             Statement::Masquerade => vec![Expression::Masquerade],
             Statement::Accept => vec![Expression::Verdict { code: 1, chain: None }],
@@ -135,14 +136,20 @@ fn links(set: &str, keys: &[u32]) -> Vec<Expression> {
     loads.chain([lookup]).collect()
 }
 
-fn network(offset: u32, equal: bool, ip: Ipv4Addr, prefix: u8) -> Vec<Expression> {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-    let mut code = vec![Expression::Payload { base: 1, offset, length: 4, to: FIRST }];
-    if prefix < 32 {
-        let mask = mask.to_be_bytes().into();
+/// Compares an address of the network header, at one of two offsets: those of
+/// IPv4 and IPv6.
+fn network(offsets: [u32; 2], equal: bool, ip: IpAddr, prefix: u8) -> Vec<Expression> {
+    let (offset, bytes): (u32, Vec<u8>) = match ip {
+        IpAddr::V4(ip) => (offsets[0], ip.octets().into()),
+        IpAddr::V6(ip) => (offsets[1], ip.octets().into()),
+    };
+    let bits = |index: usize| u32::from(prefix).saturating_sub(8 * index as u32).min(8);
+    let mask: Vec<u8> = (0..bytes.len()).map(|index| (0xff00_u32 >> bits(index)) as u8).collect();
+    let value = bytes.iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
+    let mut code = vec![Expression::Payload { base: 1, offset, length: bytes.len() as u32, to: FIRST }];
+    if mask.iter().any(|byte| *byte != 0xff) {
         code.push(Expression::Bitwise { from: FIRST, to: FIRST, mask });
     }
-    let value = (ip.to_bits() & mask).to_be_bytes().into();
     code.push(Expression::Compare { from: FIRST, equal, value });
     code
 }
@@ -156,26 +163,32 @@ fn any_bit(key: u32, mask: u32) -> Vec<Expression> {
 }
 
 /// Builds the key in consecutive four-byte registers, from 8 on.
-fn dnat(map: &str, by_address: bool) -> Vec<Expression> {
+fn dnat(family: Family, map: &str, by_address: bool) -> Vec<Expression> {
+    let (offset, registers) = match family {
+        Family::Ip => (16, 1),
+        Family::Ip6 => (24, 4),
+    };
     let mut code = vec![Expression::Meta { key: 16, to: Register(8) }];
     let mut next = 9;
     if by_address {
-        code.push(Expression::Payload { base: 1, offset: 16, length: 4, to: Register(next) });
-        next += 1;
+        code.push(Expression::Payload { base: 1, offset, length: 4 * registers, to: Register(next) });
+        next += registers;
     }
     code.push(Expression::Payload { base: 2, offset: 2, length: 2, to: Register(next) });
     code.push(Expression::Lookup { map: map.to_owned(), from: Register(8), to: Some(FIRST) });
-    code.push(Expression::Dnat { address: Register(8), port: Register(9) });
+    // The data: an address, then a port.
+    code.push(Expression::Dnat { family: family.number(), address: Register(8), port: Register(8 + registers) });
     code
 }
 
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not = |equal: &bool| if *equal { "" } else { "!= " };
-        let net = |ip: &Ipv4Addr, prefix: &u8| match prefix {
-            32 => ip.to_string(),
-            prefix => format!("{ip}/{prefix}"),
+        let net = |ip: &IpAddr, prefix: &u8| match (ip, prefix) {
+            (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => ip.to_string(),
+            (ip, prefix) => format!("{ip}/{prefix}"),
         };
+        let kind = |ip: &IpAddr| if ip.is_ipv4() { "ip" } else { "ip6" };
         match self {
             Statement::InLink(equal, name) => write!(f, "iifname {}\"{name}\"", not(equal)),
             Statement::OutLink(equal, name) => write!(f, "oifname {}\"{name}\"", not(equal)),
@@ -183,10 +196,10 @@ impl fmt::Display for Statement {
             Statement::OutLinkIn(set) => write!(f, "oifname @{set}"),
             Statement::LinksIn(set) => write!(f, "iifname . oifname @{set}"),
             Statement::Source(equal, ip, prefix) => {
-                write!(f, "ip saddr {}{}", not(equal), net(ip, prefix))
+                write!(f, "{} saddr {}{}", kind(ip), not(equal), net(ip, prefix))
             }
             Statement::Destination(equal, ip, prefix) => {
-                write!(f, "ip daddr {}{}", not(equal), net(ip, prefix))
+                write!(f, "{} daddr {}{}", kind(ip), not(equal), net(ip, prefix))
             }
             Statement::DestinationIsLocal => f.write_str("fib daddr type local"),
             Statement::DestinationPort(protocol, port) => {
@@ -197,11 +210,12 @@ impl fmt::Display for Statement {
             Statement::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
             Statement::CtStatus(CtStatus::Dnat) => f.write_str("ct status dnat"),
             Statement::Counter => f.write_str("counter"),
-            Statement::DnatByAddress(map) => {
-                write!(f, "dnat ip to meta l4proto . ip daddr . th dport map @{map}")
+            Statement::DnatByAddress(family, map) => {
+                let ip = family.name();
+                write!(f, "dnat {ip} to meta l4proto . {ip} daddr . th dport map @{map}")
             }
-            Statement::DnatByPort(map) => {
-                write!(f, "dnat ip to meta l4proto . th dport map @{map}")
+            Statement::DnatByPort(family, map) => {
+                write!(f, "dnat {} to meta l4proto . th dport map @{map}", family.name())
             }
             Statement::Masquerade => f.write_str("masquerade"),
             Statement::Accept => f.write_str("accept"),
