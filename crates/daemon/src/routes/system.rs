@@ -114,9 +114,7 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
         cpu_set: limits.cpuset,
         pids_limit: limits.pids,
         oom_kill_disable: limits.memory && !v2,
-        // The first container on a bridge switches it on: nobody need be told that it is off.
-        ipv4_forwarding: config.ip_forward
-            || std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
+        ipv4_forwarding: config.ip_forward || forwards(),
         debug: config.debug,
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(-1, |d| count(d.count())),
         n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
@@ -152,6 +150,12 @@ fn facts(call: &Call, config: &Config) -> Result<Info, Failure> {
         warnings: Some(warnings(config, limits)).filter(|list| !list.is_empty()),
         ..Info::default()
     })
+}
+
+/// Whether the host forwards. Where the daemon may switch it on, the first container on a bridge does, and nobody need
+/// be told that it is off.
+fn forwards() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1")
 }
 
 /// What was configured, else what the environment says.
