@@ -21,6 +21,9 @@ pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 pub const PEER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 /// How long a refused or dropped connection may take to show.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// The same over IPv6. The kernel joins the groups in which an address is asked
+/// for a moment after it has it; a question lost until then costs a second.
+const PATIENCE6: Duration = Duration::from_millis(1600);
 
 /// Runs a test on a thread whose network namespace is a fresh host. Reports a
 /// skip where namespaces cannot be made.
@@ -95,7 +98,14 @@ impl Host {
             route.apply(batch).unwrap();
         };
         address("lan0", HOST6, None);
-        netns::inside(self.peer.as_fd(), || address("eth0", PEER6, Some(HOST6))).unwrap();
+        netns::inside(self.peer.as_fd(), || {
+            address("eth0", PEER6, Some(HOST6));
+            // From now on no question is lost (see `PATIENCE6`).
+            let discard = SocketAddr::from((HOST6, 9));
+            let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+            while !TcpStream::connect_timeout(&discard, PATIENCE).is_err_and(refused) {}
+        })
+        .unwrap();
     }
 
     /// Lets the neighbour route a network through the host.
@@ -163,8 +173,8 @@ pub fn serve_tcp(netns: BorrowedFd<'_>, port: u16) {
 /// Asks a server of both versions of IP that answers with the client's address.
 pub fn ask_any(from: Option<BorrowedFd<'_>>, to: (IpAddr, u16)) -> io::Result<IpAddr> {
     let ask = move || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(to), PATIENCE6)?;
+        stream.set_read_timeout(Some(PATIENCE6))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         text.parse::<IpAddr>().map(|ip| ip.to_canonical()).map_err(io::Error::other)
