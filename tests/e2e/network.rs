@@ -74,7 +74,7 @@ fn address_and_route(client: Client) {
     let script =
         "ip -o -4 addr show eth0; ip route; ip -o link show eth0; ping -c1 -W2 10.88.0.1 >/dev/null && echo pong";
     let seen = docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]);
-    assert!(seen.contains("inet 10.88.0.") && seen.contains("/16"), "{seen}");
+    assert!(seen.contains("inet 10.88.") && seen.contains("/16"), "{seen}");
     assert!(seen.contains("default via 10.88.0.1 dev eth0"), "{seen}");
     assert!(seen.contains("mtu 1500"), "{seen}");
     assert!(seen.ends_with("pong"), "{seen}");
@@ -243,7 +243,7 @@ fn names_files(client: Client) {
     let hosts = docker.ok([&args[..], &["cat", "/etc/hosts"]].concat());
     assert!(hosts.contains("127.0.0.1\tlocalhost"), "{hosts}");
     assert!(hosts.contains("192.0.2.7\tother"), "{hosts}");
-    assert!(hosts.lines().any(|line| line.starts_with("10.88.0.") && line.ends_with("\tme")), "{hosts}");
+    assert!(hosts.lines().any(|line| line.starts_with("10.88.") && line.ends_with("\tme")), "{hosts}");
     // They can be written by the container and are its own.
     let script = "echo 192.0.2.8 added >> /etc/hosts && grep -c added /etc/hosts";
     assert_eq!(docker.ok(["run", "--rm", BUSYBOX, "sh", "-c", script]), "1");
