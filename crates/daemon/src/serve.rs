@@ -199,7 +199,7 @@ async fn answer(app: Shared, peer: Arc<Peer>, mut request: Request<Incoming>) ->
     }
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
-    let mut body = RequestBody::Wire(body);
+    let mut body = RequestBody::from(body);
     let whole = parts.uri.path().to_owned();
     let (version, path) = version::split(&whole, config.min_api_version)?;
     let found = route::find(routes::TABLE, &parts.method, path);
