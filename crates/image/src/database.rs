@@ -1,10 +1,13 @@
 //! The durable copy of [`State`]: one redb file, three tables, JSON values.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use budu_spec::{Digest, Reference};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use rustix::fs::{FallocateFlags, fallocate};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
@@ -18,6 +21,8 @@ const LAYERS: Table = TableDefinition::new("layers");
 
 /// The rows are small and read once; redb's default of a gigabyte would only cost memory.
 const CACHE_BYTES: usize = 1 << 20;
+/// Room kept for noting that something was removed, which is what people do on a full disk.
+const RESERVE: u64 = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -25,13 +30,38 @@ pub(crate) struct Database {
     /// on the disk, too, and so is done by the next who has something to write.
     file: Mutex<Option<redb::Database>>,
     path: PathBuf,
+    /// The file beside it that takes [`RESERVE`] bytes is there.
+    reserved: AtomicBool,
 }
 
 impl Database {
     /// Opens or creates the file. Fails when another process has it open.
     pub(crate) fn open(path: PathBuf) -> Result<Database, Error> {
         let file = Mutex::new(Some(create(&path)?));
-        Ok(Database { file, path })
+        let database = Database { file, path, reserved: AtomicBool::new(false) };
+        database.reserve();
+        Ok(database)
+    }
+
+    /// Takes room for later, if there is any.
+    fn reserve(&self) {
+        if self.reserved.load(Ordering::Relaxed) {
+            return;
+        }
+        let path = self.path.with_extension("reserve");
+        let take = || {
+            let file = File::options().write(true).create(true).truncate(true).open(&path)?;
+            fallocate(&file, FallocateFlags::empty(), 0, RESERVE).map_err(std::io::Error::from)
+        };
+        match take() {
+            Ok(()) => self.reserved.store(true, Ordering::Relaxed),
+            Err(_) => _ = fs::remove_file(&path),
+        }
+    }
+
+    /// Gives that room up. False when there was none.
+    fn release_reserve(&self) -> bool {
+        self.reserved.swap(false, Ordering::Relaxed) && fs::remove_file(self.path.with_extension("reserve")).is_ok()
     }
 
     /// Reads everything.
@@ -73,7 +103,16 @@ impl Database {
 
     /// Writes all changes or none; durable when it returns.
     pub(crate) fn commit(&self, changes: &[Change]) -> Result<(), Error> {
-        self.with(|file| self.write(file, changes))
+        let write = || self.with(|file| self.write(file, changes));
+        let mut done = write();
+        let removes = |change| matches!(change, &Change::DropImage(_) | Change::DropName(_) | Change::DropLayer(_));
+        if done.is_err() && changes.iter().all(removes) && self.release_reserve() {
+            done = write();
+        }
+        if done.is_ok() {
+            self.reserve();
+        }
+        done
     }
 
     fn write(&self, file: &redb::Database, changes: &[Change]) -> Result<(), Error> {

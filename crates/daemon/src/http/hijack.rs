@@ -173,10 +173,10 @@ mod tests {
     #[tokio::test]
     async fn a_closed_socket_is_told_from_one_that_only_says_no_more() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let mut gone = Box::pin(closed(server.as_fd().try_clone_to_owned().ok()));
+        let gone = Box::pin(closed(server.as_fd().try_clone_to_owned().ok()));
         client.write_all(b"unread").await.unwrap();
         client.shutdown().await.unwrap();
-        let mut told = tokio::spawn(async move { (&mut gone).await });
+        let mut told = tokio::spawn(gone);
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
