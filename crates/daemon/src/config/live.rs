@@ -106,6 +106,8 @@ impl Config {
     /// Gives a request to create a container what it leaves to the daemon.
     pub(crate) fn fill(&self, wish: &mut Value) {
         let Some(wish) = wish.as_object_mut() else { return };
+        // docker-py writes it here, where dockerd does not read it.
+        let runtime = wish.get("Runtime").and_then(Value::as_str).unwrap_or_default().to_owned();
         let host = wish.entry("HostConfig").or_insert(Value::Null);
         if host.is_null() {
             *host = json!({});
@@ -119,6 +121,7 @@ impl Config {
         };
         text("IpcMode", &self.default_ipc_mode, "private");
         text("CgroupnsMode", &self.default_cgroupns_mode, "private");
+        text("Runtime", &runtime, "");
         let stock = matches!(self.default_runtime.as_str(), "runc" | "io.containerd.runc.v2");
         text("Runtime", &self.default_runtime, if stock { &self.default_runtime } else { "budu" });
         let size = host.entry("ShmSize").or_insert(Value::Null);
@@ -183,6 +186,9 @@ mod tests {
         let host = &wish["HostConfig"];
         assert_eq!((&host["IpcMode"], &host["ShmSize"]), (&json!("shareable"), &json!(64 << 20)));
         assert_eq!((&host["Ulimits"][0]["Soft"], &host["SecurityOpt"][0]), (&json!(1), &json!("no-new-privileges")));
+        let mut wish = json!({"Runtime": "runc"});
+        config.fill(&mut wish);
+        assert_eq!(wish["HostConfig"]["Runtime"], "runc");
         let own = json!({"HostConfig": {
             "IpcMode": "none", "ShmSize": 1, "SecurityOpt": ["no-new-privileges=false"],
             "Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 5}],
