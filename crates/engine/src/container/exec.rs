@@ -83,7 +83,13 @@ impl Execs {
         map.insert(exec.id.to_string(), exec);
     }
 
-    /// Drops the instances of a container that ended.
+    /// Drops the instances of a container that ended before they were started. Of the others somebody is about to ask
+    /// how they ended, maybe because the container ended with them.
+    pub(crate) fn forget_unstarted(&self, id: &str) {
+        self.map().retain(|_, e| e.container.id.as_str() != id || e.state().started);
+    }
+
+    /// Drops the instances of a container that is removed.
     pub(crate) fn forget_container(&self, id: &str) {
         self.map().retain(|_, e| e.container.id.as_str() != id || e.state().running);
     }

@@ -97,7 +97,7 @@ impl Engine {
             state.finished_at.saturating_sub(state.started_at)
         };
         why::note(self, container, &exit, before).await;
-        self.0.execs.forget_container(container.id.as_str());
+        self.0.execs.forget_unstarted(container.id.as_str());
         if exit.oom_killed {
             self.tell(container, "oom", &[]);
         }

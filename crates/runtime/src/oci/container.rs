@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use budu_spec::oci;
 use budu_sys::cgroup::Cgroup;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags, statx};
 use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
@@ -305,8 +305,21 @@ impl Container {
     /// Unmounts the root file system that it made in its caller's mount namespace, and with that all that is below.
     pub(crate) fn unmount_root(&self) -> Failing<()> {
         let Some(before) = &self.state.mounts_before else { return Ok(()) };
-        let own = self.root_mounts()?.into_iter().filter(|mount| !before.contains(&mount.id)).map(|mount| mount.point);
-        removal::detach(own).map_err(failed("unmount the root file system"))
+        // One at a time, and only from the top: where mounts are shared, the kernel puts copies below what was there
+        // before, and takes them away again by itself.
+        while let Some(top) = self.top_mount()?.filter(|mount| !before.contains(&mount.id)) {
+            removal::detach(std::iter::once(top.point)).map_err(failed("unmount the root file system"))?;
+            if self.top_mount()?.is_some_and(|mount| mount.id == top.id) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is mounted on the root file system, over all else there.
+    fn top_mount(&self) -> Failing<Option<removal::Mounted>> {
+        let Ok(seen) = statx(CWD, &self.state.rootfs, AtFlags::empty(), StatxFlags::MNT_ID) else { return Ok(None) };
+        Ok(self.root_mounts()?.into_iter().find(|mount| mount.id == seen.stx_mnt_id))
     }
 
     fn root_mounts(&self) -> Failing<Vec<removal::Mounted>> {
