@@ -3,16 +3,16 @@
 //! The suite is another project's: its programs are brought along, not built here. Each of its groups runs in a cage of
 //! its own, so that one that gives up or hangs takes nothing else along.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use budu_testkit::cache_dir;
 use serde_json::{Value, json};
 
+use super::verdict::{self, Results};
+use crate::packages;
 use crate::stage::{Stage, build_budu};
-use crate::{packages, top};
 
 const USAGE: &str = "usage: cargo xtask conformance contest [--runtime PATH] [--suite DIR] [--group NAME]... [--fresh]
 
@@ -49,9 +49,6 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// With more failures than this, timing is not what is wrong.
 const FEW: usize = 25;
 
-/// Result of one test: `ok`, `skipped` or `not ok`, and why.
-type Results = BTreeMap<String, (String, String)>;
-
 struct Options {
     runtime: Option<String>,
     suite: PathBuf,
@@ -78,12 +75,14 @@ pub(super) fn command(args: &[String]) -> Result<()> {
     let who = options.runtime.as_deref().unwrap_or("budu");
     println!("{who}: {} groups", groups.len());
     let mut found = run_groups(&options, options.runtime.as_deref(), &groups)?;
-    let failed = missing(&expected, &found);
+    let failed = verdict::missing(&expected, &found);
     if failed.len() <= FEW {
         once_more(&options, options.runtime.as_deref(), &failed, &mut found)?;
         found.retain(|name, _| !name.ends_with(ALL));
     }
-    judge(who, &expected, &found)
+    verdict::counts("runc", &expected);
+    verdict::counts(who, &found);
+    verdict::judge(["runc", who], &expected, &found, EXCEPTIONS)
 }
 
 fn parse(args: &[String]) -> Result<Option<Options>> {
@@ -243,52 +242,6 @@ fn baseline(options: &Options, groups: &[String]) -> Result<Results> {
     Ok(results)
 }
 
-/// Tests that are expected to pass and did not.
-fn missing(expected: &Results, found: &Results) -> Vec<String> {
-    let passes = |results: &Results, name: &String| results.get(name).is_some_and(|(result, _)| result == "ok");
-    expected.keys().filter(|name| passes(expected, name) && !passes(found, name)).cloned().collect()
-}
-
-fn judge(who: &str, expected: &Results, found: &Results) -> Result<()> {
-    let exceptions = exceptions(&std::fs::read_to_string(top().join(EXCEPTIONS)).unwrap_or_default())?;
-    for (name, results) in [("runc", expected), (who, found)] {
-        let count = |wanted: &str| results.values().filter(|(result, _)| result == wanted).count();
-        println!("{name}: {} passed, {} failed, {} skipped", count("ok"), count("not ok"), count("skipped"));
-    }
-    let missing = missing(expected, found);
-    for name in missing.iter().filter_map(|name| Some((name, exceptions.get(name)?))) {
-        println!("excepted: {}: {}", name.0, name.1);
-    }
-    for name in exceptions.keys().filter(|name| expected.contains_key(*name) && !missing.contains(name)) {
-        println!("no longer needed in {EXCEPTIONS}: {name}");
-    }
-    for (name, _) in found.iter().filter(|(_, (result, _))| result == "ok") {
-        if expected.get(name).is_some_and(|(result, _)| result == "not ok") {
-            println!("passes what runc does not: {name}");
-        }
-    }
-    let bad: Vec<&String> = missing.iter().filter(|name| !exceptions.contains_key(*name)).collect();
-    for name in &bad {
-        let why = found.get(*name).map_or("no result", |(_, why)| why.as_str());
-        println!("FAILED {name}: {}", why.trim());
-    }
-    match bad.len() {
-        0 => Ok(()),
-        count => bail!("{who} fails {count} tests that runc passes"),
-    }
-}
-
-/// The file's lines `"group::test" = "reason"`, the part of TOML that is needed.
-fn exceptions(text: &str) -> Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let entry = line.split_once(" = ").map(|(name, reason)| (name.trim_matches('"'), reason.trim_matches('"')));
-        let (name, reason) = entry.with_context(|| format!("{EXCEPTIONS}: {line}"))?;
-        found.insert(name.to_owned(), reason.to_owned());
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,12 +255,5 @@ mod tests {
         assert_eq!(results["a::the other"], ("not ok".to_owned(), "bad : thing ".to_owned()));
         assert_eq!(results["b::x"].0, "skipped");
         assert_eq!(results.len(), 3);
-    }
-
-    #[test]
-    fn exceptions_are_read() {
-        let found = exceptions("# why\n\n\"a::b\" = \"because\"\n").unwrap_or_default();
-        assert_eq!(found.get("a::b").map(String::as_str), Some("because"));
-        assert!(exceptions("nonsense").is_err());
     }
 }

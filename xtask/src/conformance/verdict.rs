@@ -59,7 +59,8 @@ pub(crate) fn judge(who: [&str; 2], expected: &Results, found: &Results, list: &
     }
 }
 
-fn missing(expected: &Results, found: &Results) -> Vec<String> {
+/// Tests that are expected to pass and did not.
+pub(crate) fn missing(expected: &Results, found: &Results) -> Vec<String> {
     let passes = |results: &Results, name: &String| results.get(name).is_some_and(|(result, _)| result == "ok");
     expected.keys().filter(|name| passes(expected, name) && !passes(found, name)).cloned().collect()
 }
@@ -87,6 +88,16 @@ mod tests {
     #[test]
     fn a_star_stands_for_the_rest() {
         assert!(means("build_test::*", "build_test::A::one") && !means("build_test::A", "build_test::A::one"));
+    }
+
+    #[test]
+    fn only_what_the_reference_passes_is_asked_for() {
+        let results = |list: &[(&str, &str)]| -> Results {
+            list.iter().map(|(name, result)| ((*name).to_owned(), ((*result).to_owned(), String::new()))).collect()
+        };
+        let expected = results(&[("a::1", "ok"), ("a::2", "not ok"), ("a::3", "skipped"), ("a::4", "ok")]);
+        let found = results(&[("a::1", "ok"), ("a::2", "not ok"), ("a::3", "not ok"), ("a::4", "skipped")]);
+        assert_eq!(missing(&expected, &found), ["a::4"]);
     }
 
     #[test]

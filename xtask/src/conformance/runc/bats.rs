@@ -1,6 +1,5 @@
 //! One `.bats` file, run in a cage, and what it said.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use budu_testkit::{Cage, Mount, World};
 
+use crate::conformance::verdict::Results;
 use crate::stage::Dir;
 
 /// Search path of the tests.
@@ -20,9 +20,6 @@ const SCRIPT: &str =
 const BATS: &str = r#"exec bats --tap ${FILTER:+--filter "$FILTER"} "$FILE" >>"$LOG" 2>&1"#;
 /// Time limit of one test. The longest needs half a minute with runc.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Result of one test, `ok`, `skipped` or `not ok`, and why.
-pub(super) type Results = BTreeMap<String, (String, String)>;
 
 /// A file of the suite and those of its tests that are wanted.
 #[derive(Debug, Clone)]

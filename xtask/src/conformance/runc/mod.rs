@@ -13,8 +13,9 @@ use anyhow::{Context, Result, ensure};
 use budu_testkit::Backend;
 use serde_json::{Value, json};
 
+use crate::conformance::verdict::{self, Results};
 use crate::stage::build_budu;
-use bats::{File, Results};
+use bats::File;
 use prepare::{Suite, VERSION};
 
 const USAGE: &str = "usage: cargo xtask conformance runc [--runtime PATH] [--fresh] [--baseline] [FILTER]...
@@ -54,13 +55,13 @@ pub(super) fn command(args: &[String]) -> Result<()> {
     ensure!(!files.is_empty(), "no test has a name like that");
     let expected = baseline(&suite, &files, options.fresh)?;
     if options.baseline {
-        report::counts("runc", &expected);
+        verdict::counts("runc", &expected);
         report::remarks(&expected);
         return Ok(());
     }
     let (who, program) = runtime(options.runtime.as_deref())?;
     let found = examine(&suite, &who, &program, &files, &expected)?;
-    report::counts(&who, &found);
+    verdict::counts(&who, &found);
     report::judge(&who, &expected, &found)
 }
 
@@ -121,7 +122,7 @@ fn examine(suite: &Suite, who: &str, program: &Path, files: &[File], expected: &
     for file in files {
         found.extend(run(suite, who, program, file)?);
     }
-    let failed = report::missing(expected, &found);
+    let failed = verdict::missing(expected, &found);
     if failed.len() > FEW {
         return Ok(found);
     }
