@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use budu_spec::docker::{Actor, Event};
 use budu_spec::{Filters, Reference};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 
 use crate::clock;
 
@@ -24,18 +24,12 @@ struct Channel {
     kept: Mutex<VecDeque<Arc<Event>>>,
     sender: broadcast::Sender<Arc<Event>>,
     published: AtomicU64,
-    news: Notify,
 }
 
 impl Default for Events {
     fn default() -> Events {
         let (sender, _) = broadcast::channel(BEHIND);
-        Events(Arc::new(Channel {
-            kept: Mutex::new(VecDeque::new()),
-            sender,
-            published: AtomicU64::new(0),
-            news: Notify::new(),
-        }))
+        Events(Arc::new(Channel { kept: Mutex::new(VecDeque::new()), sender, published: AtomicU64::new(0) }))
     }
 }
 
@@ -60,12 +54,6 @@ impl Events {
         self.0.published.fetch_add(1, Ordering::Relaxed);
         // Sent under the lock, so that a subscriber sees each event exactly once.
         let _ = self.0.sender.send(event);
-        self.0.news.notify_one();
-    }
-
-    /// Waits until something happened since the last call; for one waiter, who is no listener.
-    pub(crate) async fn anything(&self) {
-        self.0.news.notified().await;
     }
 
     /// Listens from now on, up to `until`, after the kept events that are not

@@ -11,12 +11,3 @@ pub fn return_large_blocks() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, 4 * LARGE);
     }
 }
-
-/// Returns all free pages of the allocator to the kernel, also those between blocks in use. malloc_trim(3); takes
-/// milliseconds.
-pub fn return_all() {
-    // SAFETY: the allocator looks at its own lists, under its own locks.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -16,10 +16,8 @@ use super::remove::discard;
 use super::shim::{self, Control, Frames};
 use super::why::Senders;
 use super::{Container, exit, health, kill, mounts, restart};
-use crate::{Engine, Error, Events};
+use crate::{Engine, Error};
 
-/// After so long without any event the engine is idle.
-const QUIET: Duration = Duration::from_secs(3);
 /// How long a shim may take to end a container that is killed.
 const STRAY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -37,7 +35,6 @@ impl Engine {
         tokio::task::spawn_blocking(move || {
             engine.0.senders.get_or_init(Senders::start);
         });
-        tokio::spawn(give_memory_back(self.events().clone()));
         let containers = self.load_all()?;
         let renamed = self.volumes().unsettled();
         for container in &containers {
@@ -204,17 +201,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-}
-
-/// Whenever much happened and now nothing does, what it took is given back: an idle engine is small.
-async fn give_memory_back(events: Events) {
-    loop {
-        events.anything().await;
-        // As long as something happens, but not for ever.
-        let rest = async { while tokio::time::timeout(QUIET, events.anything()).await.is_ok() {} };
-        let _ = tokio::time::timeout(20 * QUIET, rest).await;
-        let _ = tokio::task::spawn_blocking(budu_sys::memory::return_all).await;
     }
 }
 

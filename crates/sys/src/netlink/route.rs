@@ -179,16 +179,7 @@ impl<'fd> Batch<'fd> {
 
     /// Makes an IPv6 address the default gateway.
     pub fn add_default_route6(&mut self, gateway: Ipv6Addr) {
-        let mut route = RouteMessage::default();
-        route.header = RouteHeader {
-            address_family: AddressFamily::Inet6,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Boot,
-            scope: RouteScope::Universe,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(gateway)));
+        let route = route(AddressFamily::Inet6, 0, RouteAddress::Inet6(gateway));
         let message = RouteNetlinkMessage::NewRoute(route);
         self.push(format!("add route through {gateway}"), message, NLM_F_CREATE | NLM_F_REPLACE);
     }
@@ -202,17 +193,8 @@ impl<'fd> Batch<'fd> {
     /// Routes `destination` (default if `None`) through `gateway`, replacing
     /// what was there.
     pub fn add_route(&mut self, destination: Option<(Ipv4Addr, u8)>, gateway: Ipv4Addr) {
-        let mut route = RouteMessage::default();
-        route.header = RouteHeader {
-            address_family: AddressFamily::Inet,
-            destination_prefix_length: destination.map_or(0, |(_, prefix)| prefix),
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Boot,
-            scope: RouteScope::Universe,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        let length = destination.map_or(0, |(_, prefix)| prefix);
+        let mut route = route(AddressFamily::Inet, length, RouteAddress::Inet(gateway));
         if let Some((ip, _)) = destination {
             route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(ip)));
         }
@@ -435,4 +417,19 @@ fn append(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16) {
     let start = bytes.len();
     bytes.resize((start + message.buffer_len()).next_multiple_of(4), 0);
     message.serialize(&mut bytes[start..start + message.header.length as usize]);
+}
+/// A route of the main table through a gateway, to all that begins with `length` bits of a destination.
+fn route(family: AddressFamily, length: u8, gateway: RouteAddress) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: family,
+        destination_prefix_length: length,
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::Boot,
+        scope: RouteScope::Universe,
+        kind: RouteType::Unicast,
+        ..RouteHeader::default()
+    };
+    route.attributes.push(RouteAttribute::Gateway(gateway));
+    route
 }
